@@ -1,0 +1,39 @@
+"""The surroundings of every test: no network but this machine's own (see also settings.py)."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["GPUBROKER_DATA_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_loopback() -> Iterator[None]:
+    """A test that reaches for the internet fails at once and says where it wanted to go."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def check(instance: socket.socket, address: object) -> None:
+        if instance.family in (socket.AF_INET, socket.AF_INET6):
+            host = str(address[0])  # type: ignore[index]
+            if not host.startswith(LOOPBACK):
+                raise RuntimeError(f"a test tried to reach {host}")
+
+    def guarded_connect(self: socket.socket, address: object) -> None:
+        check(self, address)
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: object) -> int:
+        check(self, address)
+        return connect_ex(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        yield

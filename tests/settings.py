@@ -1,0 +1,28 @@
+"""The real settings on a data directory of their own, with no credential of the developer's.
+
+Loaded by `--ds=tests.settings`, which pytest-django reads before any conftest. Processes that
+tests start inherit this environment and load gpubroker.settings themselves.
+"""
+
+import os
+import tempfile
+
+for _name in list(os.environ):
+    if _name.startswith(("GPUBROKER_", "VASTAI_", "VAST_", "TENSORDOCK_", "DEPLOYMENT_ID")):
+        del os.environ[_name]
+# Set but empty hides the value in a developer's .env file.
+os.environ |= {
+    "DJANGO_SETTINGS_MODULE": "gpubroker.settings",
+    "GPUBROKER_DATA_DIR": tempfile.mkdtemp(prefix="gpubroker-test-"),
+    "GPUBROKER_LOG_LEVEL": "WARNING",
+    "VASTAI_API_KEY": "",
+    "VASTAI_BASE_URL": "",
+    "TENSORDOCK_API_TOKEN": "",
+    "TENSORDOCK_BASE_URL": "",
+    "GPUBROKER_TIME_SCALE": "",
+    "GPUBROKER_SIMULATED": "",
+    "DEPLOYMENT_ID": "",
+    "DATABASE_URL": os.environ.get("TEST_DATABASE_URL", ""),
+}
+
+from gpubroker.settings import *  # noqa: E402, F403
