@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from .states import Outcome, Resolution, State
+from .states import Fallback, Outcome, Resolution, State
 
 
 class SSHKey(models.Model):
@@ -69,11 +69,9 @@ class Session(models.Model):
     gpu_name = models.CharField(max_length=80)
     gpu_count = models.PositiveSmallIntegerField()
     gpu_memory_mb = models.PositiveIntegerField()
-    max_price_per_hour = models.DecimalField(max_digits=10, decimal_places=6)  # absolute ceiling
-    fallback = models.CharField(
-        max_length=10, default="gpu", choices=[("none", "none"), ("gpu", "gpu"), ("memory", "memory")]
-    )
-    requirements = models.JSONField(default=dict)  # countries, min_reliability, verified_only, ...
+    max_price_per_hour = models.DecimalField(max_digits=10, decimal_places=6)  # absolute
+    fallback = models.CharField(max_length=10, choices=Fallback.choices, default=Fallback.SAME_GPU)
+    requirements = models.JSONField(default=dict)  # countries, min_reliability, verified_only
     image = models.CharField(max_length=300)
     disk_gb = models.PositiveIntegerField()
     startup_script = models.TextField(blank=True)
@@ -94,8 +92,10 @@ class Session(models.Model):
     ssh_key_at = models.DateTimeField(null=True)
     verified_at = models.DateTimeField(null=True)
     ssh_seen_at = models.DateTimeField(null=True)  # last successful login
+    ssh_checked_at = models.DateTimeField(null=True)  # last look, whatever it found
     ssh_failures = models.PositiveIntegerField(default=0)  # in a row, while running
-    found = models.JSONField(default=dict)  # gpus, memory_mb, driver, cuda
+    host_key_changed = models.BooleanField(default=False)  # nothing is run there any more
+    found = models.JSONField(default=dict)  # gpus [[name, memory_mb]], driver, cuda, problems []
     unreachable_since = models.DateTimeField(null=True)
 
     # the engine
@@ -180,7 +180,8 @@ class Attempt(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["session", "number"], name="attempt_number"),
             models.UniqueConstraint(
-                fields=["session"], condition=~Q(resolution__in=["not_created", "gone"]),
+                fields=["session"],
+                condition=~Q(resolution__in=["not_created", "gone"]),
                 name="one_open_attempt",
             ),
         ]

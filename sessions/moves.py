@@ -21,7 +21,7 @@ def move(
     to: State,
     *,
     actor: str,
-    reason: str = "",
+    why: str = "",
     now: datetime | None = None,
     **changes: Any,
 ) -> None:
@@ -33,9 +33,30 @@ def move(
     changes = {"state": to, "state_since": now, "failures": 0, "due_at": now} | changes
     with transaction.atomic():
         change(session, now=now, **changes)
-        audit.append(
-            "session.state", session=session, actor=actor, reason=reason, data=data, now=now
-        )
+        audit.append("session.state", session=session, actor=actor, reason=why, data=data, now=now)
+
+
+def stop(
+    session: Session,
+    reason: str,
+    text: str,
+    outcome: str,
+    *,
+    actor: str,
+    now: datetime | None = None,
+) -> None:
+    """To stopping; outcome and reason are written here alone, and once. Raises StaleSession."""
+    words: dict[str, Any] = {"reason": reason, "reason_text": text[:500], "outcome": outcome}
+    asked = now or timezone.now()
+    move(
+        session,
+        State.STOPPING,
+        actor=actor,
+        why=reason,
+        now=asked,
+        stop_requested_at=asked,
+        **words,
+    )
 
 
 def change(session: Session, *, now: datetime | None = None, **changes: Any) -> None:

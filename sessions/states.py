@@ -19,6 +19,14 @@ class Outcome(TextChoices):
     LOST = "lost", "Lost"
 
 
+class Fallback(TextChoices):
+    """What may be tried when the clicked offer turns out to be gone."""
+
+    NONE = "none", "Only this offer"
+    SAME_GPU = "gpu", "The same GPU elsewhere"
+    MEMORY = "memory", "Any GPU with as much memory"
+
+
 class Resolution(TextChoices):
     """What became of one create call. Empty = open: it may still cost money."""
 

@@ -1,0 +1,119 @@
+"""Which offer a session tries next, and the attempt that stands for the try."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import DecimalField, ExpressionWrapper, F, Q, QuerySet
+
+from providers.base import CreateOutcome, LaunchSpec
+from providers.models import Offer, ProviderHealth
+
+from . import identity, labels
+from .evidence import DO_NOT_COUNT, all_keys
+from .models import Attempt, Session
+from .states import Fallback
+
+OFFER_FACTS = (
+    "gpu_name",
+    "gpu_name_raw",
+    "gpu_count",
+    "gpu_memory_mb",
+    "machine_id",
+    "country",
+    "place",
+    "cpu_cores",
+    "ram_mb",
+    "cuda_max",
+    "driver_version",
+    "reliability",
+    "details",
+)
+MEMORY_TOLERANCE = Decimal("0.93")
+
+
+def next_offer(session: Session, now: datetime) -> Offer | None:
+    """The offer that was clicked, then the cheapest comparable one that was not tried yet."""
+    attempts = list(session.attempts.order_by("number"))
+    clicked = Offer.objects.filter(provider=session.provider, offer_id=session.offer_id).first()
+    if not attempts:
+        return clicked
+    last = attempts[-1]
+    if last.outcome in DO_NOT_COUNT:  # it says nothing about the offer
+        return Offer.objects.filter(provider=last.provider, offer_id=last.offer_id).first()
+    if session.fallback == Fallback.NONE:
+        return None
+    return comparable(session, now).exclude(**_tried(attempts)).first()
+
+
+def comparable(session: Session, now: datetime) -> QuerySet[Offer]:
+    """Offers inside the ceiling and requirements fixed at launch, cheapest first."""
+    total = F("base_price_per_hour") + F("disk_price_per_gb_hour") * session.disk_gb
+    priced = Offer.objects.annotate(
+        total=ExpressionWrapper(total, DecimalField(max_digits=12, decimal_places=6))
+    )
+    fresh = Q(evicted_until__isnull=True) | Q(evicted_until__lt=now)
+    offers = priced.filter(
+        fresh,
+        provider=session.provider,
+        listed=True,
+        interruptible=False,
+        gpu_count=session.gpu_count,
+        gpu_memory_mb__gte=int(session.gpu_memory_mb * MEMORY_TOLERANCE),
+        disk_gb_max__gte=session.disk_gb,
+        total__lte=session.max_price_per_hour,
+    )
+    if session.fallback == Fallback.SAME_GPU:
+        offers = offers.filter(gpu_name=session.gpu_name)
+    return _required(offers, session.requirements).order_by("total", "pk")
+
+
+def _required(offers: QuerySet[Offer], wanted: dict[str, Any]) -> QuerySet[Offer]:
+    if wanted.get("countries"):
+        offers = offers.filter(country__in=wanted["countries"])
+    if wanted.get("min_reliability"):
+        offers = offers.filter(reliability__gte=wanted["min_reliability"])
+    if wanted.get("verified_only"):
+        offers = offers.filter(verified=True)
+    return offers
+
+
+def _tried(attempts: list[Attempt]) -> dict[str, Any]:
+    return {"offer_id__in": [a.offer_id for a in attempts]}
+
+
+def open_attempt(session: Session, offer: Offer, now: datetime) -> Attempt:
+    """Intent before effect: the label and the price are on record before any request (I5)."""
+    number = (session.attempts.count() or 0) + 1
+    account = ProviderHealth.objects.get(provider=offer.provider).account_id
+    who = identity.current()
+    return Attempt.objects.create(
+        session=session,
+        number=number,
+        provider=offer.provider,
+        account_id=account,
+        label=labels.make(who, offer.provider, account, session.code, number),
+        offer_id=offer.offer_id,
+        offer={name: getattr(offer, name) for name in OFFER_FACTS},
+        price_per_hour=offer.price_per_hour(session.disk_gb),
+        created_at=now,
+    )
+
+
+def launch_spec(session: Session, attempt: Attempt) -> LaunchSpec:
+    return LaunchSpec(
+        label=attempt.label,
+        offer_id=attempt.offer_id,
+        gpu_name_raw=attempt.offer["gpu_name_raw"],
+        gpu_count=attempt.offer["gpu_count"],
+        image=session.image,
+        disk_gb=session.disk_gb,
+        ssh_public_keys=tuple(all_keys(session)),
+        expires_at=session.expires_at,
+        startup_script=session.startup_script,
+        details=attempt.offer["details"],
+    )
+
+
+def says_offer_is_bad(outcome: str) -> bool:
+    return outcome in (CreateOutcome.OFFER_GONE, CreateOutcome.LEFTOVER)

@@ -1,0 +1,270 @@
+"""Carries out one action of lifecycle.py on the rows; where it needs the world, returns a Call."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from providers import jobs, lanes
+from providers.models import ProviderHealth
+from providers.waits import seconds, span
+
+from . import audit, lifecycle, market, ssh, vault
+from .calls import AttachCall, Call, CreateCall, DestroyCall, ReadCall, SSHCall, allow_loopback
+from .evidence import all_keys, find, observed, read, rules
+from .models import Attempt, Session
+from .moves import StaleSession, change, move, stop
+from .states import Outcome, Resolution, State
+
+WORKER = "worker"
+Done = bool  # True: decide again at once; False: nothing more to do now
+
+
+def apply(session: Session, action: lifecycle.Action, now: datetime) -> Call | Done:
+    """One action. Raises StaleSession when somebody else was faster."""
+    return ACTIONS[type(action)](session, action, now)
+
+
+def wait(session: Session, action: lifecycle.Wait, now: datetime) -> Done:
+    if action.listing:
+        provider = attempt_of(session).provider
+        jobs.want_listing(provider, now, rules(provider).poll)
+    come_back(session, action.until)
+    return False
+
+
+def come_back(session: Session, at: datetime) -> None:
+    """Not a change that people see: no new version, no audit."""
+    mine = Session.objects.filter(pk=session.pk, fence=session.fence, state=session.state)
+    if not mine.update(due_at=at):
+        raise StaleSession(session.code)
+
+
+def try_offer(session: Session, action: lifecycle.TryOffer, now: datetime) -> Done:
+    chosen = market.next_offer(session, now)
+    with transaction.atomic():
+        if chosen is None:
+            text = last_words(session) or "no comparable offer inside the price ceiling is left"
+            stop(session, "no_offers", text, Outcome.FAILED, actor=WORKER, now=now)
+            return True
+        market.open_attempt(session, chosen, now)
+        if session.state == State.REQUESTED:
+            move(session, State.CREATING, actor=WORKER, now=now)
+        else:
+            change(session, now=now)
+    return True
+
+
+def last_words(session: Session) -> str:
+    attempt = session.attempt
+    return attempt.message if attempt else ""
+
+
+def create(session: Session, action: lifecycle.Create, now: datetime) -> Call | Done:
+    """The permit: committed before the request leaves, and given once (I5, I7)."""
+    attempt = attempt_of(session)
+    with transaction.atomic():
+        if not granted(session, attempt.provider, "create", now):
+            return False
+        unsent = Attempt.objects.filter(pk=attempt.pk, sent_at__isnull=True, resolution="")
+        if not unsent.update(sent_at=now):
+            raise StaleSession(session.code)
+        change(session, now=now)
+        intent(session, attempt, "create", now, price=str(attempt.price_per_hour))
+    return CreateCall(
+        **whose(session, attempt),
+        spec=market.launch_spec(session, attempt),
+        not_after=now + timedelta(seconds=max(5, seconds(rules(attempt.provider).permit))),
+    )
+
+
+def look(session: Session, action: lifecycle.Look, now: datetime) -> Done:
+    attempt = attempt_of(session)
+    listed_at = read(attempt.provider).complete_at
+    Attempt.objects.filter(pk=attempt.pk).update(looks=attempt.looks + 1, last_look_at=listed_at)
+    return True
+
+
+def adopt(session: Session, action: lifecycle.Adopt, now: datetime) -> Done:
+    attempt = attempt_of(session)
+    with transaction.atomic():
+        resolve(attempt, Resolution.ADOPTED, now, instance_id=action.instance_id)
+        change(session, now=now)
+        note(session, attempt, "attempt.adopted", now, instance_id=action.instance_id)
+    return True
+
+
+def not_created(session: Session, action: lifecycle.NotCreated, now: datetime) -> Done:
+    attempt = attempt_of(session)
+    with transaction.atomic():
+        resolve(attempt, Resolution.NOT_CREATED, now, message=attempt.message or action.message)
+        change(session, now=now)
+        note(session, attempt, "attempt.not_created", now, message=action.message)
+    return True
+
+
+def resolve(attempt: Attempt, to: Resolution, now: datetime, **columns: object) -> None:
+    """Compare-and-set of an attempt's resolution; raises StaleSession."""
+    same = Attempt.objects.filter(pk=attempt.pk, resolution=attempt.resolution)
+    if not same.update(resolution=to, resolved_at=now, **columns):
+        raise StaleSession(attempt.label)
+
+
+def observe(session: Session, action: lifecycle.Observe, now: datetime) -> Done:
+    """Copy what the newest listing says; people are told when something they see changed."""
+    attempt = attempt_of(session)
+    reading = read(attempt.provider)
+    seen = find(attempt, reading.newest)
+    changes = observed(attempt, seen, now) if seen else {}
+    if attempt.absences:
+        changes |= {"absences": 0, "first_absence_at": None, "last_absence_at": None}
+    with transaction.atomic():
+        Attempt.objects.filter(pk=attempt.pk).update(**changes)
+        if set(changes) - {"last_seen_at"}:
+            change(session, now=now)
+        if changes.get("raw_state") is not None or "status_message" in changes:
+            words = {k: changes[k] for k in ("raw_state", "status_message") if k in changes}
+            note(session, attempt, "instance.state", now, **words)
+    return True
+
+
+def attach_key(session: Session, action: lifecycle.AttachKey, now: datetime) -> Call | Done:
+    attempt = attempt_of(session)
+    with transaction.atomic():
+        if not granted(session, attempt.provider, "attach", now):
+            return False
+        key = all_keys(session)[attempt.keys_attached]
+        intent(session, attempt, "attach", now, number=attempt.keys_attached)
+    return AttachCall(**whose(session, attempt), public_key=key)
+
+
+def check_ssh(session: Session, action: lifecycle.CheckSSH, now: datetime) -> Call | Done:
+    attempt = attempt_of(session)
+    if not attempt.endpoints:
+        come_back(session, now + span(3))
+        return False
+    way = attempt.endpoints[session.ssh_attempts % len(attempt.endpoints)]
+    target = ssh.Target(
+        host=way["host"],
+        port=way["port"],
+        user=way["user"],
+        private_pem=vault.unseal(session.checker_key, f"checker:{session.pk}"),
+        host_key=session.host_key,
+        allow_loopback=allow_loopback(),
+    )
+    return SSHCall(**whose(session, attempt), target=target)
+
+
+def destroy(session: Session, action: lifecycle.Destroy, now: datetime) -> Call | Done:
+    """Only what is provably ours (I1): our label, the account it was made on, its own id."""
+    attempt = attempt_of(session)
+    account = ProviderHealth.objects.filter(provider=attempt.provider).first()
+    if account and account.account_id and account.account_id != attempt.account_id:
+        text = f"refused: the key now belongs to another account ({account.account_id})"
+        Attempt.objects.filter(pk=attempt.pk).update(destroy_message=text)
+        come_back(session, now + span(60))
+        return False
+    with transaction.atomic():
+        if not granted(session, attempt.provider, "destroy", now):
+            return False
+        Attempt.objects.filter(pk=attempt.pk).update(
+            destroy_sent_at=now, destroy_tries=attempt.destroy_tries + 1
+        )
+        change(session, now=now)
+        intent(session, attempt, "destroy", now, reason=session.reason or attempt.outcome)
+    sure = attempt.resolution != Resolution.ADOPTED or attempt.last_seen_at is not None
+    return DestroyCall(**whose(session, attempt), sure=sure)
+
+
+def read_instance(session: Session, action: lifecycle.ReadInstance, now: datetime) -> Call | Done:
+    attempt = attempt_of(session)
+    with transaction.atomic():
+        if not granted(session, attempt.provider, "read", now):
+            return False
+    return ReadCall(**whose(session, attempt))
+
+
+def gone(session: Session, action: lifecycle.Gone, now: datetime) -> Done:
+    attempt = attempt_of(session)
+    proof = [str(t) for t in (attempt.first_absence_at, attempt.last_absence_at)]
+    with transaction.atomic():
+        resolve(attempt, Resolution.GONE, now, gone_at=now)
+        change(session, now=now)
+        note(session, attempt, "attempt.gone", now, absences=attempt.absences, proof=proof)
+    return True
+
+
+def move_on(session: Session, action: lifecycle.Move, now: datetime) -> Done:
+    if action.to == State.STOPPING:
+        stop(session, action.reason, action.text, action.outcome, actor=WORKER, now=now)
+    elif action.to == State.ENDED:
+        end(session, now)
+    else:
+        move(session, action.to, actor=WORKER, now=now)
+    return True
+
+
+def end(session: Session, now: datetime) -> None:
+    """Proven absent: what could open the machine is erased with the last state."""
+    erased = {"checker_key": "", "generated_key": ""}
+    move(session, State.ENDED, actor=WORKER, now=now, ended_at=now, **erased)
+
+
+def attempt_of(session: Session) -> Attempt:
+    attempt = session.attempt
+    if attempt is None:
+        raise StaleSession(session.code)
+    return attempt
+
+
+def granted(session: Session, provider: str, operation: str, now: datetime) -> bool:
+    """A token of the shared rate lane, or come back when the next one is due (I27)."""
+    later = lanes.take(provider, operation, now)
+    if later:
+        come_back(session, later)
+    return later is None
+
+
+def whose(session: Session, attempt: Attempt) -> dict:
+    return {
+        "session_id": session.pk,
+        "attempt_id": attempt.pk,
+        "fence": session.fence,
+        "provider": attempt.provider,
+        "label": attempt.label,
+        "instance_id": attempt.instance_id,
+    }
+
+
+def intent(session: Session, attempt: Attempt, what: str, now: datetime, **data: object) -> None:
+    note(session, attempt, f"provider.{what}.intent", now, **data)
+
+
+def note(session: Session, attempt: Attempt, action: str, now: datetime, **data: object) -> None:
+    audit.append(
+        action,
+        session=session,
+        actor=WORKER,
+        reason=str(data.pop("reason", "")),
+        provider=attempt.provider,
+        label=attempt.label,
+        data={"instance_id": attempt.instance_id} | data,
+        now=now,
+    )
+
+
+ACTIONS: dict[type, Callable[..., Call | Done]] = {
+    lifecycle.Wait: wait,
+    lifecycle.TryOffer: try_offer,
+    lifecycle.Create: create,
+    lifecycle.Look: look,
+    lifecycle.Adopt: adopt,
+    lifecycle.NotCreated: not_created,
+    lifecycle.Observe: observe,
+    lifecycle.AttachKey: attach_key,
+    lifecycle.CheckSSH: check_ssh,
+    lifecycle.Destroy: destroy,
+    lifecycle.ReadInstance: read_instance,
+    lifecycle.Gone: gone,
+    lifecycle.Move: move_on,
+}
