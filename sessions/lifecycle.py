@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from providers.base import CreateOutcome, InstanceState
 
@@ -34,6 +35,8 @@ class Create:
 class Look:
     """One more complete listing that does not know the label of a lost create."""
 
+    listed_at: datetime
+
 
 @dataclass(frozen=True)
 class Adopt:
@@ -47,7 +50,9 @@ class NotCreated:
 
 @dataclass(frozen=True)
 class Observe:
-    """Write down what the listing says of our instance."""
+    """Write down what the listing says of our instance: columns of the attempt."""
+
+    columns: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def decide(facts: Facts, rules: Rules, now: datetime) -> Action:
     if facts.read_only:
         return Wait(now + _span(rules.ssh_watch))
     if facts.news:
-        return Observe()
+        return Observe(facts.news)
     if facts.state not in (State.STOPPING, State.ENDED) and now >= facts.expires_at:
         went = Outcome.OK if facts.state == State.RUNNING else Outcome.FAILED
         return Move(State.STOPPING, "expired", outcome=went)
@@ -147,7 +152,7 @@ def _resolve(facts: Facts, attempt: AttemptFacts, rules: Rules, now: datetime) -
     settled = facts.listed_at >= last_moment + _span(rules.settle)
     if settled and attempt.looks + 1 >= limits.LOOKS_NEEDED:
         return NotCreated("no instance with this label appeared")
-    return Look()
+    return Look(facts.listed_at)
 
 
 def _booting(facts: Facts, rules: Rules, now: datetime) -> Action:

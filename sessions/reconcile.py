@@ -29,8 +29,11 @@ POISON_SECONDS = 60  # a row that breaks our own code comes back, but does not b
 
 def claim(limit: int, now: datetime) -> list[Call]:
     """Carry due sessions as far as the database allows; return the calls that must be made."""
+    due = claim_due(limit, now)
+    if not due:
+        return []
     scene = Scene()
-    calls = [advance(session, scene, now) for session in claim_due(limit, now)]
+    calls = [advance(session, scene, now) for session in due]
     return [call for call in calls if call]
 
 

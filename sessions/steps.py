@@ -11,7 +11,7 @@ from providers.waits import seconds, span
 
 from . import audit, lifecycle, market, ssh, vault
 from .calls import AttachCall, Call, CreateCall, DestroyCall, ReadCall, SSHCall, allow_loopback
-from .evidence import all_keys, find, observed, read, rules
+from .evidence import all_keys, rules
 from .models import Attempt, Session
 from .moves import StaleSession, change, move, stop
 from .states import Outcome, Resolution, State
@@ -80,8 +80,9 @@ def create(session: Session, action: lifecycle.Create, now: datetime) -> Call | 
 
 def look(session: Session, action: lifecycle.Look, now: datetime) -> Done:
     attempt = attempt_of(session)
-    listed_at = read(attempt.provider).complete_at
-    Attempt.objects.filter(pk=attempt.pk).update(looks=attempt.looks + 1, last_look_at=listed_at)
+    Attempt.objects.filter(pk=attempt.pk).update(
+        looks=attempt.looks + 1, last_look_at=action.listed_at
+    )
     return True
 
 
@@ -112,18 +113,13 @@ def resolve(attempt: Attempt, to: Resolution, now: datetime, **columns: object) 
 
 def observe(session: Session, action: lifecycle.Observe, now: datetime) -> Done:
     """Copy what the newest listing says; people are told when something they see changed."""
-    attempt = attempt_of(session)
-    reading = read(attempt.provider)
-    seen = find(attempt, reading.newest)
-    changes = observed(attempt, seen, now) if seen else {}
-    if attempt.absences:
-        changes |= {"absences": 0, "first_absence_at": None, "last_absence_at": None}
+    attempt, changes = attempt_of(session), action.columns
     with transaction.atomic():
         Attempt.objects.filter(pk=attempt.pk).update(**changes)
         if set(changes) - {"last_seen_at"}:
             change(session, now=now)
-        if changes.get("raw_state") is not None or "status_message" in changes:
-            words = {k: changes[k] for k in ("raw_state", "status_message") if k in changes}
+        words = {k: changes[k] for k in ("raw_state", "status_message") if k in changes}
+        if words:
             note(session, attempt, "instance.state", now, **words)
     return True
 
