@@ -1,0 +1,46 @@
+# gpubroker: `make up` starts everything; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PYTEST_ARGS ?= -n 2 --dist loadgroup --durations=25 --durations-min=4
+
+.PHONY: help up test lint clean tools
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: $(VENV)/.installed ## Install what is missing and start the dashboard, the worker and, without keys, a simulator
+	@exec $(RUN) manage.py up
+
+test: $(VENV)/.installed-test tools ## Run all tests (PYTEST_ARGS= to change how)
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-test ## Check style, Django's own checks and missing migrations
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(RUN) manage.py check --fail-level WARNING
+	$(RUN) manage.py makemigrations --check --dry-run
+
+clean: ## Remove the environment and caches; data in var/ stays
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@if command -v uv >/dev/null; then uv venv --quiet --seed --python '>=3.11' $(VENV); \
+	else $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpubroker needs Python 3.11 or newer")' \
+	&& $(PYTHON) -m venv $(VENV); fi
+
+# Stamps: nothing is installed again while pyproject.toml is unchanged. The application runs from
+# this directory, so only what it depends on goes into the environment.
+$(VENV)/.installed: pyproject.toml .ci/install | $(VENV)/bin/python
+	@.ci/install $(RUN)
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml .ci/install | $(VENV)/bin/python
+	@.ci/install $(RUN) test
+	@touch $@ $(VENV)/.installed
+
+tools: $(VENV)/.installed-test
+	@.ci/tools $(RUN)

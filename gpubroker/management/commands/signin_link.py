@@ -1,0 +1,22 @@
+"""manage.py signin_link: a fresh one-time link for somebody who cannot sign in."""
+
+from argparse import ArgumentParser
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+
+from gpubroker.start import address, first_admin, signin_line
+
+
+class Command(BaseCommand):
+    help = "Prints a one-time sign-in link (valid once, for a limited time)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("username", nargs="?", help="default: the first administrator")
+
+    def handle(self, *args: str, username: str | None, **options: object) -> None:
+        users = get_user_model().objects
+        user = users.filter(username=username).first() if username else first_admin()
+        if not user or not user.is_active:
+            raise CommandError(f"There is no active user called {username}.")
+        self.stdout.write(signin_line(user, address()))

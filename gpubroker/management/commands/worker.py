@@ -1,0 +1,29 @@
+"""manage.py worker: everything that runs in the background, on this machine."""
+
+from argparse import ArgumentParser
+
+from django.core.management.base import BaseCommand
+
+from gpubroker.supervise import StopSignal
+
+
+class Command(BaseCommand):
+    help = "Runs and guards the background worker until SIGTERM."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--cluster",
+            action="store_true",
+            help="internal: the django-q2 cluster itself, without its guard",
+        )
+
+    def handle(self, *args: str, cluster: bool, **options: object) -> None:
+        # Each form loads only what it needs: the guard stays small, the cluster is patched.
+        if cluster:
+            from gpubroker.cluster import run
+
+            run()
+        else:
+            from gpubroker.worker import Worker
+
+            Worker(StopSignal()).run()

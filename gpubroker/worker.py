@@ -1,0 +1,70 @@
+"""The worker: one django-q2 cluster, watched and replaced as a group when it dies or wedges."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db import DatabaseError, close_old_connections
+from django.utils import timezone
+
+from sessions import slices, tasks
+from sessions.models import Heartbeat
+
+from .canary import Canaries
+from .supervise import Child, StopSignal, django_command, stop_all
+
+logger = logging.getLogger(__name__)
+
+PAUSE = 1.0  # seconds between looks
+BEAT = 3.0  # seconds between heartbeats
+GRACE = 6.0  # seconds that slices have to finish what is under way
+
+
+class Worker:
+    def __init__(self, stop: StopSignal, cluster: Child | None = None) -> None:
+        self.stop = stop
+        self.cluster = cluster or Child("cluster", django_command("worker", "--cluster"))
+        self.canaries = Canaries()
+        self.starts = 0
+        self.beat_after = 0.0  # monotonic
+
+    def run(self) -> None:
+        while not self.stop and not self._tried(lambda now: tasks.prepare()):
+            self.stop.sleep(PAUSE)
+        while not self.stop:
+            self.turn()
+            self.stop.sleep(PAUSE)
+        stop_all([self.cluster], GRACE)
+
+    def turn(self) -> None:
+        if self.cluster.ensure():
+            self.starts += 1
+            self._tried(lambda now: self.canaries.forget())
+        self._tried(lambda now: slices.ensure(now))
+        self._tried(self.judge)
+        self._tried(self.beat)
+
+    def judge(self, now: datetime) -> None:
+        if not self.canaries.look(now):
+            self.cluster.replace("a task that it was given did not come back")
+
+    def beat(self, now: datetime) -> None:
+        if time.monotonic() < self.beat_after:
+            return
+        facts = {"host": socket.gethostname(), "pid": os.getpid(), "starts": self.starts}
+        Heartbeat.objects.update_or_create(name="worker", defaults={"at": now, "data": facts})
+        self.beat_after = time.monotonic() + BEAT
+
+    def _tried(self, step: Callable[[datetime], object]) -> bool:
+        """The database may be locked or away; nothing is concluded from that."""
+        try:
+            step(timezone.now())
+        except DatabaseError as error:
+            logger.warning("the database refused a step of the worker: %s", error)
+            self.canaries = Canaries()
+            close_old_connections()
+            return False
+        return True

@@ -1,0 +1,41 @@
+"""What the queue may carry: numbers and nothing else; the truth stands in rows."""
+
+import logging
+
+from django_q.models import Schedule
+
+from providers import jobs
+
+from . import identity, reconcile, slices, sweep
+
+logger = logging.getLogger(__name__)
+
+BACKSTOP = "sessions.tasks.backstop"
+
+
+def run_slice(number: int, generation: int) -> None:
+    """A stale or doubled delivery returns at once. Errors stay out of the queue's own tables."""
+    try:
+        if slices.beat(number, generation):
+            slices.run(number, generation, (reconcile, sweep, jobs))
+    except Exception:
+        logger.exception("slice %d of slot %d failed", generation, number)
+
+
+def backstop() -> None:
+    """Each minute by django-q2's own scheduler: slots revive even without a supervisor."""
+    slices.ensure()
+
+
+def canary() -> None:
+    """Nothing. That its row vanishes proves that pusher, a worker and the monitor live."""
+
+
+def prepare() -> None:
+    """Rows that must exist before the first slice."""
+    identity.ensure()
+    jobs.ensure_rows()
+    Schedule.objects.get_or_create(
+        func=BACKSTOP,
+        defaults={"name": "backstop", "schedule_type": Schedule.MINUTES, "minutes": 1},
+    )
