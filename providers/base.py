@@ -103,6 +103,9 @@ class OfferRecord:
 class OfferListing:
     offers: tuple[OfferRecord, ...]
     complete: bool  # the whole stock that matches was read
+    complete_from: Decimal = Decimal(0)  # else: no price (with the least disk) from here on ...
+    complete_below: Decimal | None = None  # ... and below this was missed
+    next_after: str = ""  # where the next reading goes on; empty = at the start
     note: str = ""  # how much was seen, for people
     dropped: int = 0  # rows that could not be believed
 
@@ -204,8 +207,8 @@ class Provider(ABC):
         """Who we are and what is left. Raises AuthRefused when the key is not accepted."""
 
     @abstractmethod
-    def search_offers(self) -> OfferListing:
-        """The stock. Raises ProviderError; a partial reading says complete=False."""
+    def search_offers(self, after: str = "") -> OfferListing:
+        """The stock, or a part: `after` is the last part's next_after. Raises ProviderError."""
 
     @abstractmethod
     def create(self, spec: LaunchSpec) -> CreateResult:
