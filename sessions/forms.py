@@ -1,0 +1,216 @@
+"""What people type: checked here for shape, in asks.py for sense."""
+
+import re
+from decimal import ROUND_UP, Decimal
+from uuid import uuid4
+
+from django import forms
+from django.contrib.auth.models import AbstractUser
+from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
+
+from providers import registry
+from providers.models import Offer
+
+from . import keys
+from .asks import Order
+from .models import SSHKey
+from .rules import DEFAULT_HOURS, MAX_HOURS
+
+DEFAULT_IMAGE = "nvidia/cuda:12.4.1-devel-ubuntu22.04"
+HEADROOM = Decimal("1.05")
+CENT_OF_A_CENT = Decimal("0.0001")
+# [host[:port]/]name[/name...][:tag][@sha256:digest]
+IMAGE = re.compile(
+    r"([a-zA-Z0-9][a-zA-Z0-9.-]*(:[0-9]{1,5})?/)?"
+    r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+FALLBACKS = [
+    ("gpu", "Try the next cheapest with the same GPU"),
+    ("memory", "Try any GPU with the same memory or more"),
+    ("none", "Give up; only this offer will do"),
+]
+
+
+class KeyForm(forms.Form):
+    """One public key, pasted."""
+
+    public_key = forms.CharField(
+        label="Public key",
+        max_length=16_000,
+        widget=forms.Textarea(
+            attrs={"rows": 3, "spellcheck": "false", "placeholder": "ssh-ed25519 AAAA… you@laptop"}
+        ),
+    )
+    name = forms.CharField(
+        label="Name", max_length=80, required=False, help_text="Empty = the key’s own comment."
+    )
+
+    def __init__(self, *args, owner: AbstractUser, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.owner = owner
+
+    def clean_public_key(self) -> keys.PublicKey:
+        key = parsed(self.cleaned_data["public_key"])
+        if SSHKey.objects.filter(owner=self.owner, fingerprint=key.fingerprint).exists():
+            raise forms.ValidationError("You have registered this key already.")
+        return key
+
+    def save(self) -> SSHKey:
+        key = self.cleaned_data["public_key"]
+        return register(self.owner, key, self.cleaned_data["name"])
+
+
+class LaunchForm(forms.Form):
+    """All terms of a rental. Money in USD per hour with the disk."""
+
+    idempotency_key = forms.UUIDField(widget=forms.HiddenInput)
+    image = forms.CharField(
+        max_length=300,
+        initial=DEFAULT_IMAGE,
+        widget=forms.TextInput(attrs={"spellcheck": "false", "autocapitalize": "off"}),
+    )
+    disk_gb = forms.IntegerField(label="Disk, GB")
+    hours = forms.IntegerField(
+        label="Ends after, hours", min_value=1, max_value=MAX_HOURS, initial=DEFAULT_HOURS
+    )
+    max_price_per_hour = forms.DecimalField(
+        label="Pay at most, $ per hour",
+        min_value=CENT_OF_A_CENT,
+        max_value=9999,
+        max_digits=10,
+        decimal_places=6,
+    )
+    fallback = forms.ChoiceField(
+        label="If this offer is gone", choices=FALLBACKS, initial="gpu", widget=forms.RadioSelect
+    )
+    verified_only = forms.BooleanField(label="verified hosts only", required=False)
+    same_country = forms.BooleanField(label="in the same country", required=False)
+    min_reliability = forms.DecimalField(
+        label="at least so reliable, %", min_value=0, max_value=100, required=False
+    )
+    startup_script = forms.CharField(
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
+    )
+    public_keys = forms.ModelMultipleChoiceField(
+        label="Your keys",
+        queryset=SSHKey.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    new_key = forms.CharField(
+        label="Another public key",
+        max_length=16_000,
+        required=False,
+        widget=forms.Textarea(
+            attrs={"rows": 2, "spellcheck": "false", "placeholder": "ssh-ed25519 AAAA… you@laptop"}
+        ),
+    )
+    generate_key = forms.BooleanField(label="Generate one for me", required=False)
+
+    def __init__(self, *args, owner: AbstractUser, offer: Offer, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.owner, self.offer = owner, offer
+        limits = registry.capabilities(offer.provider)
+        own = SSHKey.objects.filter(owner=owner).order_by("name", "pk")
+        self.fields["public_keys"].queryset = own
+        self.initial.setdefault("public_keys", [key.pk for key in own])
+        self.initial.setdefault("generate_key", not own)
+        self.initial.setdefault("idempotency_key", uuid4())
+        self._bound("disk_gb", limits.offer_min_disk_gb, offer.disk_gb_max)
+        self.fields["startup_script"].max_length = limits.script_max_chars
+        self.fields["startup_script"].validators.append(MaxLengthValidator(limits.script_max_chars))
+        self.fields["startup_script"].help_text = (
+            f"Runs once as root when the machine starts; at most {limits.script_max_chars} "
+            "characters. The host can read it: no passwords."
+        )
+
+    def _bound(self, name: str, low: int, high: int) -> None:
+        field = self.fields[name]
+        field.validators += [
+            MinValueValidator(low),
+            MaxValueValidator(high),
+        ]
+        field.widget.attrs |= {"min": low, "max": high}
+        field.help_text = f"{low:,} to {high:,}. It cannot be changed later."
+
+    def clean_image(self) -> str:
+        image = self.cleaned_data["image"]
+        if not IMAGE.fullmatch(image):
+            raise forms.ValidationError(
+                "This is not an image name such as nvidia/cuda:12.4.1-base."
+            )
+        return image
+
+    def clean_startup_script(self) -> str:
+        script = self.cleaned_data["startup_script"].replace("\r\n", "\n")
+        return script if script.strip() else ""
+
+    def clean_new_key(self) -> keys.PublicKey | None:
+        text = self.cleaned_data["new_key"]
+        return parsed(text) if text else None
+
+    def clean(self) -> dict:
+        data = super().clean()
+        wants_none = not (data.get("public_keys") or data.get("generate_key"))
+        if wants_none and not data.get("new_key") and "new_key" not in self.errors:
+            self.add_error("public_keys", "Choose a key, paste one, or let one be generated.")
+        return data
+
+    def order(self) -> Order:
+        data = self.cleaned_data
+        lines = [key.public_key for key in data["public_keys"]]
+        if data["new_key"] and data["new_key"].line not in lines:
+            lines.append(data["new_key"].line)
+        return Order(
+            idempotency_key=str(data["idempotency_key"]),
+            provider=self.offer.provider,
+            offer_id=self.offer.offer_id,
+            image=data["image"],
+            disk_gb=data["disk_gb"],
+            hours=data["hours"],
+            max_price_per_hour=data["max_price_per_hour"],
+            fallback=data["fallback"],
+            requirements=self._requirements(),
+            startup_script=data["startup_script"],
+            public_keys=lines,
+            generate_key=data["generate_key"],
+        )
+
+    def _requirements(self) -> dict[str, object]:
+        data, wanted = self.cleaned_data, {}
+        if data["verified_only"]:
+            wanted["verified_only"] = True
+        if data["same_country"] and self.offer.country:
+            wanted["countries"] = [self.offer.country]
+        if data["min_reliability"]:
+            wanted["min_reliability"] = float(data["min_reliability"]) / 100
+        return wanted
+
+    def register_new_key(self) -> None:
+        if self.cleaned_data["new_key"]:
+            register(self.owner, self.cleaned_data["new_key"])
+
+
+def parsed(text: str) -> keys.PublicKey:
+    try:
+        return keys.parse_public(text)
+    except keys.KeyRefused as error:
+        raise forms.ValidationError(str(error)) from error
+
+
+def register(owner: AbstractUser, key: keys.PublicKey, name: str = "") -> SSHKey:
+    """The row of this key; an existing one stays as it is."""
+    row, _ = SSHKey.objects.get_or_create(
+        owner=owner,
+        fingerprint=key.fingerprint,
+        defaults={"name": (name or key.comment or key.kind)[:80], "public_key": key.line},
+    )
+    return row
+
+
+def suggested_ceiling(price_per_hour: Decimal) -> Decimal:
+    """A little headroom, so that the next offer may cost a little more."""
+    return (price_per_hour * HEADROOM).quantize(CENT_OF_A_CENT, ROUND_UP)

@@ -1,0 +1,29 @@
+"""A person's public keys. Nobody sees or touches those of others."""
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from .forms import KeyForm
+from .models import SSHKey
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def keys(request: HttpRequest) -> HttpResponse:
+    form = KeyForm(request.POST or None, owner=request.user)
+    if request.method == "POST" and form.is_valid():
+        key = form.save()
+        messages.success(request, f"“{key.name}” is registered. New sessions can use it.")
+        return redirect("keys")
+    own = SSHKey.objects.filter(owner=request.user).order_by("name", "pk")
+    context = {"form": form, "keys": own}
+    return render(request, "sessions/keys.html", context, status=422 if form.is_bound else 200)
+
+
+@require_POST
+def key_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    key = get_object_or_404(SSHKey, owner=request.user, pk=pk)
+    key.delete()
+    messages.success(request, f"“{key.name}” is removed. Running sessions keep their copy of it.")
+    return redirect("keys")

@@ -1,0 +1,160 @@
+"""From an offer to a session: the terms, what they cost at most, and the order."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+
+from providers import registry
+from providers.filters import DEFAULT_DISK_GB, parse
+from providers.models import Offer, ProviderHealth
+
+from . import asks
+from .forms import LaunchForm, suggested_ceiling
+from .models import Session
+from .rules import DEFAULT_HOURS, MAX_HOURS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """USD. `most` is the ceiling for all hours: what fallback offers may cost as well."""
+
+    per_hour: Decimal
+    gpu_per_hour: Decimal
+    disk_per_hour: Decimal
+    disk_gb: int
+    hours: int
+    ends_at: object
+    expected: Decimal
+    most: Decimal
+    ceiling: Decimal
+    too_low: bool  # the ceiling is under the price of this very offer
+    balance_hours: Decimal | None  # how long the balance lasts at this price
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def launch(request: HttpRequest, provider: str, offer_id: str) -> HttpResponse:
+    offer = _offer(provider, offer_id)
+    if offer is None:
+        return _gone(request)
+    if request.method != "POST":
+        return _page(
+            request, offer, LaunchForm(owner=request.user, offer=offer, **_start(request, offer))
+        )
+    form = LaunchForm(request.POST, owner=request.user, offer=offer)
+    if form.is_valid():
+        session = _launch(request, form)
+        if session:
+            return redirect("session", session.pk)
+    return _page(request, offer, form, status=422)
+
+
+@require_safe
+def estimate(request: HttpRequest, provider: str, offer_id: str) -> HttpResponse:
+    """The price box again, for the numbers as they stand in the form."""
+    offer = _offer(provider, offer_id)
+    if offer is None:
+        return render(request, "sessions/_launch_gone.html", status=410)
+    return render(request, "sessions/_launch_estimate.html", _numbers(request.GET, offer))
+
+
+def _launch(request: HttpRequest, form: LaunchForm) -> Session | None:
+    """The session, or None with the refusal in the form."""
+    try:
+        with transaction.atomic():
+            session = asks.launch(request.user, form.order())
+            form.register_new_key()
+    except asks.LaunchRefused as refusal:
+        form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
+        return None
+    return session
+
+
+def _offer(provider: str, offer_id: str) -> Offer | None:
+    """The offer when it can still be launched."""
+    if "\0" in offer_id:  # PostgreSQL does not take it
+        return None
+    offer = Offer.objects.filter(provider=provider, offer_id=offer_id, listed=True).first()
+    if offer is None or provider not in registry.names():
+        return None
+    gone = offer.evicted_until and offer.evicted_until > timezone.now()
+    return None if gone else offer
+
+
+def _gone(request: HttpRequest) -> HttpResponse:
+    """A second click on a form that was sent already leads to its session."""
+    key = request.POST.get("idempotency_key", "").replace("\0", "")
+    before = Session.objects.filter(owner=request.user, idempotency_key=key).first()
+    if before:
+        return redirect("session", before.pk)
+    context = {"back": parse(dict(request.GET.lists())).query()}
+    return render(request, "sessions/launch_gone.html", context, status=410)
+
+
+def _start(request: HttpRequest, offer: Offer) -> dict[str, dict[str, object]]:
+    """The filters that led here become the terms."""
+    filters = parse(dict(request.GET.lists()))
+    least = registry.capabilities(offer.provider).offer_min_disk_gb
+    disk = min(max(filters.disk, least), offer.disk_gb_max)
+    price = offer.price_per_hour(disk)
+    return {
+        "initial": {
+            "disk_gb": disk,
+            "max_price_per_hour": suggested_ceiling(price),
+            "verified_only": filters.verified,
+            "same_country": bool(filters.country),
+            "min_reliability": filters.reliability,
+        }
+    }
+
+
+def _page(request: HttpRequest, offer: Offer, form: LaunchForm, status: int = 200) -> HttpResponse:
+    numbers = request.POST if form.is_bound else form.initial
+    context = _numbers(numbers, offer) | {
+        "form": form,
+        "title": registry.title(offer.provider),
+        "max_hours": MAX_HOURS,
+        "back": parse(dict(request.GET.lists())).query(),
+    }
+    return render(request, "sessions/launch.html", context, status=status)
+
+
+def _numbers(values, offer: Offer) -> dict[str, object]:
+    health = ProviderHealth.objects.filter(provider=offer.provider).first()
+    disk = _whole(values.get("disk_gb"), DEFAULT_DISK_GB, offer.disk_gb_max)
+    hours = _whole(values.get("hours"), DEFAULT_HOURS, MAX_HOURS)
+    price = offer.price_per_hour(disk)
+    ceiling = _money(values.get("max_price_per_hour")) or suggested_ceiling(price)
+    balance = health.balance if health else None
+    numbers = Estimate(
+        per_hour=price,
+        gpu_per_hour=offer.base_price_per_hour,
+        disk_per_hour=price - offer.base_price_per_hour,
+        disk_gb=disk,
+        hours=hours,
+        ends_at=timezone.now() + timedelta(hours=hours),
+        expected=price * hours,
+        most=ceiling * hours,
+        ceiling=ceiling,
+        too_low=ceiling < price,
+        balance_hours=balance / price if balance is not None and price else None,
+    )
+    return {"offer": offer, "estimate": numbers, "balance": balance}
+
+
+def _whole(text: object, default: int, highest: int) -> int:
+    value = _money(text)
+    return min(int(value), highest) if value else default
+
+
+def _money(text: object) -> Decimal | None:
+    try:
+        value = Decimal(str(text))
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and 0 < value < 1_000_000 else None

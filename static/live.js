@@ -1,0 +1,198 @@
+// Small conveniences. Every page works without them, except that it does not update itself.
+
+const skew = Date.parse(document.body.dataset.now) - Date.now() || 0;
+const now = () => Date.now() + skew;
+document.documentElement.classList.add("js");
+
+// ---- times: the server writes UTC, people read their own clock
+
+function span(milliseconds) {
+  const s = Math.max(0, Math.floor(milliseconds / 1000));
+  if (s < 60) return `${s} s`;
+  const [m, h, d] = [Math.floor(s / 60), Math.floor(s / 3600), Math.floor(s / 86400)];
+  if (m < 60) return m < 10 ? `${m} min ${s % 60} s` : `${m} min`;
+  if (h < 24) return `${h} h ${m % 60} min`;
+  return `${d} d ${h % 24} h`;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const exact = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
+function localTime(element) {
+  const at = new Date(element.dateTime);
+  if (isNaN(at)) return;
+  const today = at.toDateString() === new Date().toDateString();
+  const time = ("seconds" in element.dataset ? exact : clock).format(at);
+  const text = today ? time : `${day.format(at)}, ${time}`;
+  if (element.textContent !== text) element.textContent = text;
+  element.title = at.toString();
+}
+
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function tick() {
+  for (const e of document.querySelectorAll("[data-since]")) {
+    const at = Date.parse(e.dataset.since);
+    if (at) set(e, span(now() - at));
+  }
+  for (const e of document.querySelectorAll("[data-until]")) {
+    const at = Date.parse(e.dataset.until);
+    if (at) set(e, at > now() ? span(at - now()) : e.dataset.over || "now");
+  }
+}
+
+function arrived(root) {
+  root.querySelectorAll?.("time[datetime]").forEach(localTime);
+  root.querySelectorAll?.("[data-narrows]").forEach(narrow);
+  tick();
+}
+
+// ---- toasts
+
+const toasts = document.getElementById("toasts");
+
+function toast(text, level = "info") {
+  if ([...toasts.children].some((t) => t.textContent === text)) return;
+  const box = document.createElement("div");
+  box.className = `toast ${level}`;
+  box.append(Object.assign(document.createElement("span"), { textContent: text }));
+  toasts.append(box);
+  fade(box);
+}
+
+function fade(box) {
+  const close = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
+  close.setAttribute("aria-label", "Close");
+  close.addEventListener("click", () => box.remove());
+  box.append(close);
+  if (!box.matches(".error, .warning")) setTimeout(() => box.remove(), 7000);
+}
+
+// ---- copying
+
+async function copy(button) {
+  const text = button.dataset.copy || document.querySelector(button.dataset.copyFrom)?.textContent.trim() || "";
+  const done = navigator.clipboard ? await navigator.clipboard.writeText(text).then(() => true, () => false) : copyByHand(text);
+  const label = (button.dataset.label ??= button.textContent);
+  button.textContent = done ? "Copied" : "Select and copy";
+  setTimeout(() => (button.textContent = label), 1600);
+}
+
+function copyByHand(text) {
+  const area = Object.assign(document.createElement("textarea"), { value: text, className: "sr" });
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy"); // plain http has no clipboard API
+  area.remove();
+  return done;
+}
+
+// ---- the connection
+
+const pill = document.getElementById("connection");
+const SAYS = {
+  live: ["live", "ok", "Changes appear by themselves"],
+  lost: ["reconnecting", "warn", "What you see may be old; trying again"],
+};
+
+function connection(state) {
+  if (!pill) return;
+  const [text, colour, title] = SAYS[state];
+  pill.hidden = false;
+  pill.className = `pill ${colour}`;
+  pill.title = title;
+  set(pill, text);
+}
+
+// ---- narrowing a list by typing, moving through rows by keys
+
+function narrow(input) {
+  const wanted = input.value.trim().toLowerCase().replaceAll(" ", "");
+  for (const row of document.getElementById(input.dataset.narrows)?.children ?? [])
+    row.hidden = !row.textContent.toLowerCase().replaceAll(" ", "").includes(wanted);
+}
+
+function step(by) {
+  const links = [...document.querySelectorAll("[data-row] .act a, [data-row] a.open")];
+  const at = links.indexOf(document.activeElement);
+  links.at(Math.min(Math.max(at + by, 0), links.length - 1))?.focus();
+}
+
+const typing = (e) => e.target.closest?.("input, textarea, select, [contenteditable]");
+
+// ---- wiring
+
+if (window.htmx)
+  htmx.config.wsReconnectDelay = (tries) => Math.random() * Math.min(5000, 300 * 2 ** tries);
+
+document.addEventListener("click", (e) => {
+  const button = e.target.closest?.("[data-copy], [data-copy-from]");
+  if (button) copy(button);
+  for (const menu of document.querySelectorAll("details.menu[open]"))
+    if (!menu.contains(e.target)) menu.open = false;
+});
+document.addEventListener("keydown", (e) => {
+  if (e.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((m) => (m.open = false));
+  if (e.ctrlKey || e.metaKey || e.altKey || typing(e)) return;
+  const act = {
+    "/": () => document.querySelector("input[type=search]")?.focus(),
+    j: () => step(1),
+    k: () => step(-1),
+  }[e.key];
+  if (act) {
+    e.preventDefault();
+    act();
+  }
+});
+document.addEventListener("input", (e) => {
+  if (!e.target.matches?.("[data-narrows]")) return;
+  e.stopPropagation();
+  narrow(e.target);
+}, true);
+document.addEventListener("submit", (e) => {
+  const button = e.submitter ?? e.target.querySelector("[data-once]");
+  if (!button?.dataset.once) return;
+  button.textContent = button.dataset.once;
+  setTimeout(() => (button.disabled = true)); // after the form was read
+});
+addEventListener("pageshow", (e) => e.persisted && location.reload()); // never a stale page on "back"
+
+document.addEventListener("htmx:wsOpen", () => connection("live"));
+document.addEventListener("htmx:wsClose", () => connection("lost"));
+document.addEventListener("htmx:wsError", () => connection("lost"));
+document.addEventListener("htmx:responseError", (e) => {
+  const status = e.detail.xhr.status;
+  toast(status === 403 ? "Not allowed." : `That did not work (${status}). Nothing was changed here.`, "error");
+});
+document.addEventListener("htmx:sendError", () => toast("gpubroker does not answer. Trying again may help.", "error"));
+document.addEventListener("toast", (e) => toast(e.detail.text ?? e.detail.value, e.detail.level));
+
+// An older fragment never replaces a newer one (pages and sockets race).
+document.addEventListener("htmx:oobBeforeSwap", (e) => {
+  const old = Number(e.detail.target?.dataset?.v);
+  const fresh = Number(e.detail.fragment?.firstElementChild?.dataset?.v ?? e.detail.fragment?.dataset?.v);
+  if (old && fresh && fresh < old) e.detail.shouldSwap = false;
+});
+
+// Scroll positions of lists and open details survive a swap.
+const kept = new Map();
+document.addEventListener("htmx:beforeSwap", () => {
+  for (const e of document.querySelectorAll(".list[id]")) kept.set(e.id, e.scrollTop);
+  for (const e of document.querySelectorAll("input[data-narrows]")) kept.set(e.id, e.value);
+});
+for (const name of ["htmx:afterSettle", "htmx:oobAfterSwap", "htmx:wsAfterMessage"])
+  document.addEventListener(name, (e) => {
+    for (const [id, value] of kept) {
+      const element = document.getElementById(id);
+      if (element?.matches("input")) element.value = value;
+      else if (element) element.scrollTop = value;
+    }
+    arrived(e.target.isConnected ? e.target : document);
+  });
+
+toasts?.querySelectorAll(".toast").forEach(fade);
+arrived(document);
+setInterval(tick, 1000);
