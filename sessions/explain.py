@@ -1,0 +1,231 @@
+"""Our words for people: why a session ended, and what an audit event says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .models import AuditEvent
+from .states import State
+
+
+@dataclass(frozen=True)
+class Reason:
+    title: str
+    meaning: str
+    advice: str = ""
+
+
+REASONS: dict[str, Reason] = {
+    "user": Reason("Stopped on request", "A person asked for it."),
+    "admin": Reason("Stopped by an administrator", "An administrator asked for it."),
+    "expired": Reason(
+        "Reached its end time",
+        "The session came to the time that was fixed at launch, or by the last extension.",
+        "Launch again, or extend a session before its countdown runs out.",
+    ),
+    "boot_timeout": Reason(
+        "The machine did not start in time",
+        "The marketplace created it, but it never said that it runs at an address.",
+        "Usually a slow image download. Try another offer, or a smaller image.",
+    ),
+    "boot_failed": Reason(
+        "The machine failed to start",
+        "The marketplace reports the machine as failed or stopped before it was handed out.",
+        "Often the image name or the host. Check the image, then try another offer.",
+    ),
+    "ssh_timeout": Reason(
+        "SSH did not answer in time",
+        "The machine runs, but no SSH login worked before the deadline.",
+        "Check that the image runs an SSH server, then try another offer.",
+    ),
+    "ssh_refused": Reason(
+        "SSH refused the key",
+        "The SSH server answers, but did not accept the key that was installed at launch.",
+        "Usually the image replaces authorized_keys. Try another image or offer.",
+    ),
+    "wrong_hardware": Reason(
+        "Not the GPU that was sold",
+        "nvidia-smi found something else than the offer promised.",
+        "Nothing to do with your settings: try an offer from another host.",
+    ),
+    "price_breach": Reason(
+        "Billed above the agreed price",
+        "The marketplace bills more per hour than was agreed, so the machine is given back.",
+        "Launch with a higher ceiling, or choose an offer with a stable price.",
+    ),
+    "no_offers": Reason(
+        "No comparable offer is left",
+        "Every offer inside the price ceiling and the requirements was tried or is gone.",
+        "Raise the ceiling, loosen the requirements, or allow other GPUs with the same memory.",
+    ),
+    "offer_gone": Reason(
+        "The offers were already taken",
+        "Several offers were tried; each was gone when the request arrived.",
+        "The market moves fast just now. Refresh the offers and try again.",
+    ),
+    "no_funds": Reason(
+        "The marketplace account has no funds",
+        "The marketplace refused for lack of credit. Nothing was created.",
+        "Add credit at the marketplace; the balance is on the Providers page.",
+    ),
+    "auth": Reason(
+        "The marketplace does not accept our key",
+        "The API key of this installation was refused. Nothing was created.",
+        "An administrator must replace the key; see the Providers page.",
+    ),
+    "invalid": Reason(
+        "The marketplace calls the request wrong",
+        "Repeating it would not help. Nothing was created.",
+        "Check image and disk size. If they are right, this is worth a bug report.",
+    ),
+    "not_created": Reason(
+        "No machine could be created in time",
+        "Offers were tried for as long as the rules allow, and none became a machine.",
+        "Try again later or choose another offer.",
+    ),
+    "vanished": Reason(
+        "The machine vanished",
+        "Nobody here destroyed it, yet the marketplace no longer knows it.",
+        "The host or the marketplace ended it. What was on its disk is lost.",
+    ),
+    "host_key_changed": Reason(
+        "The SSH host key changed",
+        "The machine answers with another key than the one pinned on first contact.",
+        "Either it was rebuilt or somebody stands in between. Trust nothing that is on it.",
+    ),
+    "provider_gone": Reason(
+        "The marketplace is no longer configured",
+        "This installation has no key for the marketplace that holds the machine.",
+        "An administrator must restore the key, or destroy the machine at the marketplace.",
+    ),
+}  # fmt: skip
+
+
+def reason(word: str) -> Reason:
+    """Every reason has words; an unknown one is shown as it is."""
+    return REASONS.get(word) or Reason(word.replace("_", " ").capitalize() or "Ended", "")
+
+
+STATES: dict[str, str] = {
+    State.REQUESTED: "Launch requested",
+    State.CREATING: "Asking the marketplace for a machine",
+    State.BOOTING: "The machine exists and starts",
+    State.VERIFYING: "The machine runs; checking SSH and the GPU",
+    State.RUNNING: "Everything checked: ready to use",
+    State.STOPPING: "Stopping",
+    State.ENDED: "Ended: confirmed gone",
+}
+
+OUTCOMES: dict[str, str] = {
+    "created": "The marketplace accepted",
+    "leftover": "The marketplace refused, but left a machine behind: it will be destroyed",
+    "offer_gone": "The offer is gone",
+    "no_funds": "Refused: no funds",
+    "auth": "Refused: key not accepted",
+    "invalid": "Refused: the request is wrong",
+    "rate": "Too many requests; trying again later",
+    "not_sent": "The request did not get through; trying again",
+    "unknown": "No clear answer: looking the machine up by its label",
+    "accepted": "The marketplace accepted the destroy; waiting for proof",
+    "not_found": "The marketplace does not know the machine; waiting for proof",
+    "retry": "The destroy got no usable answer; trying again",
+}
+
+
+def event(row: AuditEvent) -> tuple[str, str]:
+    """(sentence, detail): what happened in plain words, and the words or figures with it."""
+    say = SENTENCES.get(row.action)
+    return say(row) if say else (row.action.replace(".", " ").replace("_", " "), _words(row))
+
+
+def _words(row: AuditEvent) -> str:
+    for name in ("message", "status_message", "text", "problems"):
+        value = row.data.get(name)
+        if value:
+            return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ""
+
+
+def _state(row: AuditEvent) -> tuple[str, str]:
+    to = str(row.data.get("to", ""))
+    if to == State.STOPPING and row.reason:
+        return f"Stopping: {_lower(reason(row.reason).title)}", _words(row)
+    return STATES.get(to, to), _words(row)
+
+
+def _lower(text: str) -> str:
+    return text if text.startswith(("SSH", "GPU")) else text[:1].lower() + text[1:]
+
+
+def _result(row: AuditEvent) -> tuple[str, str]:
+    outcome = str(row.data.get("outcome", ""))
+    text = OUTCOMES.get(outcome) or f"Answer: {outcome or 'received'}"
+    instance = row.data.get("instance_id")
+    return (f"{text} (instance {instance})" if outcome == "created" else text), _words(row)
+
+
+def _create(row: AuditEvent) -> tuple[str, str]:
+    price = row.data.get("price")
+    return "Create request sent", f"agreed ${_short(price)}/h" if price else ""
+
+
+def _short(price: object) -> str:
+    digits = str(price).rstrip("0") if "." in str(price) else str(price)
+    return digits.rstrip(".")
+
+
+def _extend(row: AuditEvent) -> tuple[str, str]:
+    return f"Extended to {str(row.data.get('to', ''))[11:16]} UTC", ""
+
+
+def _ssh(row: AuditEvent) -> tuple[str, str]:
+    stage = str(row.data.get("stage", ""))
+    return SSH_STAGES.get(stage, "SSH was looked at"), _words(row)
+
+
+SSH_STAGES = {
+    "": "SSH does not answer yet",
+    "open": "SSH answers, but did not let us in",
+    "key": "SSH accepted the key",
+    "gpu": "SSH accepted the key and nvidia-smi answered",
+}
+
+
+def _attach(row: AuditEvent) -> tuple[str, str]:
+    problem = str(row.data.get("problem") or "")
+    return ("The SSH key could not be installed yet" if problem else "SSH key installed"), problem
+
+
+def _read(row: AuditEvent) -> tuple[str, str]:
+    if row.data.get("evidence") == "absent":
+        return "Proof: neither in the listing nor found by its id", ""
+    return "The marketplace still knows the machine", ""
+
+
+def _instance(row: AuditEvent) -> tuple[str, str]:
+    state = row.data.get("raw_state")
+    words = row.data.get("status_message") or ""
+    return (f"The marketplace says: {state}" if state else "The marketplace says"), str(words)
+
+
+def _fixed(text: str) -> Callable[[AuditEvent], tuple[str, str]]:
+    return lambda row: (text, _words(row))
+
+
+SENTENCES: Mapping[str, Callable[[AuditEvent], tuple[str, str]]] = {
+    "session.state": _state,
+    "session.launch": _fixed("Launch requested"),
+    "session.extend": _extend,
+    "session.key_downloaded": _fixed("Private key downloaded"),
+    "provider.create.intent": _create,
+    "provider.create.result": _result,
+    "provider.attach.intent": _fixed("Installing an SSH key"),
+    "provider.attach.result": _attach,
+    "provider.destroy.intent": _fixed("Destroy request sent"),
+    "provider.destroy.result": _result,
+    "attempt.adopted": _fixed("Found the machine by its label"),
+    "attempt.not_created": _fixed("Confirmed: no machine was created, nothing is billed"),
+    "attempt.gone": _fixed("Confirmed gone: id and label are unknown to the marketplace"),
+    "instance.state": _instance,
+    "instance.read": _read,
+    "ssh.verdict": _ssh,
+}

@@ -1,0 +1,140 @@
+"""What browsers are shown of sessions, rendered: once for a page, once for everybody who listens.
+
+A fragment is a file `templates/sessions/_*.html` that renders from its context alone. Each goes
+into a wrapper with an id and the version it shows, by which a later push replaces it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from . import page
+from .models import AuditEvent, Session, SessionQuerySet
+from .overview import Overview, Row, Totals, overview, totals
+
+User = AbstractBaseUser | AnonymousUser
+ALL = "all"
+TIMELINE_LIMIT = 80
+PARTS = ("head", "notice", "steps", "connect", "hardware", "attempts", "cost", "timeline", "stop")
+
+watched: Counter[str] = Counter()  # groups with listeners in this process
+
+
+def strip(user: User) -> Totals:
+    """The figures at the top of every page."""
+    return totals(Session.objects.visible_to(user), timezone.now())
+
+
+def audience(user: User) -> str:
+    """People who see the same sessions share what is rendered for them."""
+    return ALL if user.has_perm("gpu_sessions.view_all_sessions") else str(user.pk)
+
+
+def seen_by(audience: str) -> SessionQuerySet:
+    return Session.objects.all() if audience == ALL else Session.objects.filter(owner_id=audience)
+
+
+def session_group(pk: UUID) -> str:
+    return f"session-{pk}"
+
+
+def list_group(audience: str) -> str:
+    return f"list-{audience}"
+
+
+def strip_group(audience: str) -> str:
+    return f"strip-{audience}"
+
+
+def login_group(session_key: str) -> str:
+    """All sockets of one login, so that signing out closes them."""
+    return f"login-{session_key}"
+
+
+def session_context(session: Session, now: datetime) -> dict[str, object]:
+    """Three queries: attempts, events, and the people named in them."""
+    attempts = list(session.attempts.order_by("number"))
+    events = AuditEvent.objects.filter(session_code=session.code).order_by("-sequence")
+    events = list(events[:TIMELINE_LIMIT])
+    return page.context(session, attempts, events, people(events), now)
+
+
+def people(events: list[AuditEvent]) -> dict[str, str]:
+    ids = {e.actor.removeprefix("user:") for e in events if e.actor.startswith("user:")}
+    found = get_user_model().objects.filter(pk__in=[i for i in ids if i.isdigit()])
+    return {f"user:{user.pk}": user.get_username() for user in found}
+
+
+def session_parts(context: dict[str, object]) -> dict[str, SafeString]:
+    return {name: render_to_string(f"sessions/_session_{name}.html", context) for name in PARTS}
+
+
+def wrap(name: str, inner: str, version: int, *, push: bool) -> SafeString:
+    """Only a push says "replace": htmx would tear such an element out of an ordinary page."""
+    oob = mark_safe(' hx-swap-oob="true"') if push else ""
+    return format_html(
+        '<div id="session-{}" class="session-{}" data-version="{}"{}>{}</div>\n',
+        name, name, version, oob, inner,
+    )  # fmt: skip
+
+
+def session_fragments(session: Session, now: datetime, *, push: bool) -> dict[str, SafeString]:
+    parts = session_parts(session_context(session, now))
+    return {name: wrap(name, parts[name], session.version, push=push) for name in parts}
+
+
+def session_push(session: Session, now: datetime) -> str:
+    """The whole present state of a session, to replace what a browser shows."""
+    return "".join(session_fragments(session, now, push=True).values()) + title_push(session)
+
+
+def title_push(session: Session) -> str:
+    """live.js copies it into the window's title."""
+    return format_html(
+        '<span id="page-title" hidden hx-swap-oob="true">{}</span>\n', page_title(session)
+    )
+
+
+def page_title(session: Session) -> str:
+    return f"{page.status(session)} · {session.gpu_name}"
+
+
+def list_html(shown: Overview, *, push: bool) -> str:
+    return render_to_string("sessions/_list.html", {"list": shown, "push": push})
+
+
+def row_html(row: Row, *, push: bool) -> str:
+    return render_to_string("sessions/_row.html", {"row": row, "push": push})
+
+
+def strip_html(shown: Totals, *, push: bool) -> str:
+    return render_to_string("sessions/_strip.html", {"strip": shown, "push": push})
+
+
+def list_push(audience: str, now: datetime) -> str:
+    visible = seen_by(audience)
+    return list_html(overview(visible, now), push=True) + strip_push(audience, now)
+
+
+def strip_push(audience: str, now: datetime) -> str:
+    return strip_html(totals(seen_by(audience), now), push=True)
+
+
+def beat_push(now: datetime) -> str:
+    """A sign of life: a browser that gets none knows that its connection is dead."""
+    return format_html(
+        '<span id="beat" hidden data-at="{}" hx-swap-oob="true"></span>\n', now.isoformat()
+    )
+
+
+def audiences_of(sessions: list[Session]) -> Iterator[str]:
+    yield ALL
+    yield from {str(session.owner_id) for session in sessions}

@@ -1,0 +1,66 @@
+"""What sessions cost, from their attempts. Money in USD."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from .models import Attempt, Session
+from .states import Resolution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    so_far: Decimal
+    per_hour: Decimal | None  # of the newest attempt that may be billed; None = nothing agreed yet
+    agreed: Decimal | None
+    billed: Decimal | None  # what the provider says it bills
+    at_most: Decimal | None  # None: nobody can say, it runs until the proof
+    billing: bool  # money may flow at this moment
+    as_of: datetime
+
+
+def cost(session: Session, attempts: Iterable[Attempt], now: datetime) -> Cost:
+    attempts = list(attempts)
+    last = attempts[-1] if attempts else None
+    so_far = sum((attempt.cost(now) for attempt in attempts), Decimal(0))
+    rate = price(last) if last else None
+    billing = any(map(is_billing, attempts))
+    return Cost(
+        so_far=so_far,
+        per_hour=rate,
+        agreed=last.price_per_hour if last else None,
+        billed=last.actual_price_per_hour if last else None,
+        at_most=_at_most(session, so_far, rate, billing, now),
+        billing=billing,
+        as_of=now,
+    )
+
+
+def _at_most(
+    session: Session, so_far: Decimal, rate: Decimal | None, billing: bool, now: datetime
+) -> Decimal | None:
+    if session.state == "ended":
+        return so_far
+    if session.state == "stopping":
+        return None if billing else so_far
+    hours = Decimal(max((session.expires_at - now).total_seconds(), 0)) / 3600
+    certain = rate if billing and rate is not None else session.max_price_per_hour
+    return so_far + certain * hours
+
+
+def price(attempt: Attempt) -> Decimal:
+    return attempt.actual_price_per_hour or attempt.price_per_hour
+
+
+def is_billing(attempt: Attempt) -> bool:
+    """Sent, and not proven to be nothing: it may cost money."""
+    return attempt.sent_at is not None and not attempt.is_closed
+
+
+def spent_since(attempt: Attempt, since: datetime, now: datetime) -> Decimal:
+    """The part of an attempt's cost that falls after `since`."""
+    if attempt.sent_at is None or attempt.resolution == Resolution.NOT_CREATED:
+        return Decimal(0)
+    start, end = max(attempt.sent_at, since), attempt.gone_at or now
+    return Decimal(max((end - start).total_seconds(), 0)) / 3600 * price(attempt)

@@ -1,0 +1,331 @@
+"""Everything that the page of one session shows, as plain values: rows in, no queries, no I/O.
+
+`context` is handed to the fragments `templates/sessions/_session_*.html`, which render from it
+alone: on the page, as an answer to htmx and in the websocket push.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from providers import registry
+from providers.waits import span
+
+from . import explain, money
+from .connect import Connect, connect
+from .evidence import rules
+from .models import Attempt, AuditEvent, Session
+from .progress import end_steps, start_steps
+from .rules import RULES
+from .states import Outcome, Resolution, State
+from .templatetags.figures import money as dollars
+from .templatetags.figures import rate
+
+ENDS_SOON = timedelta(minutes=15)
+MEMORY_GB = 1024
+TONES: dict[str, str] = {
+    State.RUNNING: "ok",
+    State.STOPPING: "warn",
+    State.ENDED: "",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    tone: str  # ok, warn, bad
+    title: str
+    text: str = ""
+    words: str = ""  # the provider's, or the SSH server's
+    advice: str = ""
+    money: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptLine:
+    number: int
+    what: str
+    offer: str
+    price: object
+    tone: str
+    verdict: str
+    note: str = ""
+    words: str = ""
+    proof: tuple[datetime, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    name: str
+    sold: str
+    found: str
+    same: bool | None  # None: not read yet, or nothing to compare with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    at: datetime
+    text: str
+    detail: str = ""
+    who: str = ""
+    times: int = 1
+
+
+def context(
+    session: Session,
+    attempts: Sequence[Attempt],
+    events: Sequence[AuditEvent],
+    people: Mapping[str, str],
+    now: datetime,
+) -> dict[str, object]:
+    """`attempts` by number, `events` newest first, `people` = actor -> name."""
+    attempt = attempts[-1] if attempts else None
+    title = registry.title(attempt.provider if attempt else session.provider)
+    stopped_at = asked_to_stop(events) or session.stop_requested_at
+    cost = money.cost(session, attempts, now)
+    return {
+        "session": session,
+        "attempt": attempt,
+        "provider": title,
+        "place": place(attempt),
+        "name": name(session, attempt),
+        "status": status(session),
+        "tone": tone(session),
+        "notice": notice(session, attempt, cost, title, now),
+        "steps": start_steps(session, attempt, title, rules(session.provider)),
+        "end_steps": end_steps(session, attempt, stopped_at),
+        "connect": reachable(session, attempt),
+        "proven": session.state == State.RUNNING,
+        "compared": compared(session, attempt),
+        "problems": session.found.get("problems", []),
+        "attempts": [attempt_line(a, session, title) for a in attempts],
+        "cost": cost,
+        "ends_soon": session.is_open and session.expires_at - now < ENDS_SOON,
+        "can_stop": session.state not in (State.STOPPING, State.ENDED),
+        "timeline": timeline(events, people),
+        "now": now,
+    }
+
+
+def name(session: Session, attempt: Attempt | None) -> str:
+    facts = attempt.offer if attempt else {}
+    gpu = facts.get("gpu_name") or session.gpu_name
+    count = facts.get("gpu_count") or session.gpu_count
+    return f"{count}× {gpu}" if count > 1 else gpu
+
+
+def place(attempt: Attempt | None) -> str:
+    return (attempt.offer.get("place") or attempt.offer.get("country") or "") if attempt else ""
+
+
+def status(session: Session) -> str:
+    """The state in a few words, failures first: the headline and the page's title."""
+    went_wrong = {Outcome.FAILED: "Failed", Outcome.LOST: "Lost"}.get(session.outcome)
+    if session.state == State.STOPPING:
+        return f"{went_wrong}, cleaning up" if went_wrong else "Stopping"
+    if session.state == State.ENDED:
+        return went_wrong or "Ended"
+    if session.host_key_changed:
+        return "Host key changed"
+    if session.unreachable_since:
+        return "Unreachable"
+    return State(session.state).label
+
+
+def tone(session: Session) -> str:
+    if session.outcome in (Outcome.FAILED, Outcome.LOST) or session.host_key_changed:
+        return "bad"
+    if session.unreachable_since:
+        return "warn"
+    return TONES.get(session.state, "live")
+
+
+def reachable(session: Session, attempt: Attempt | None) -> Connect | None:
+    """The address while it is of use: from the first SSH check until the stop."""
+    shown = session.state in (State.VERIFYING, State.RUNNING)
+    return connect(session, attempt) if shown else None
+
+
+def notice(
+    session: Session, attempt: Attempt | None, cost: money.Cost, provider: str, now: datetime
+) -> Notice | None:
+    """The one thing to know before anything else; None when all goes its way."""
+    if session.is_open and session.provider not in registry.names():
+        why = explain.reason("provider_gone")
+        return Notice(tone="bad", title=why.title, text=why.meaning, advice=why.advice,
+                      money=money_words(cost, provider))  # fmt: skip
+    if session.state == State.STOPPING:
+        return stopping_notice(session, attempt, cost, provider, now)
+    if session.state == State.ENDED:
+        return ended_notice(session, attempt, cost, provider)
+    if session.host_key_changed:
+        why = explain.reason("host_key_changed")
+        return Notice(tone="bad", title=why.title, text=why.meaning, words=session.ssh_message,
+                      advice="gpubroker runs nothing on it any more. Stop it unless you know why.",
+                      money=money_words(cost, provider))  # fmt: skip
+    if session.unreachable_since:
+        return Notice(
+            tone="warn", title="SSH does not answer", words=session.ssh_message,
+            text=f"{session.ssh_failures} looks in a row failed. The machine is not destroyed for "
+            "that: it may come back, and it is looked at every minute.",
+            advice="Stop it if you do not want to wait.", money=money_words(cost, provider),
+        )  # fmt: skip
+    return None
+
+
+def stopping_notice(
+    session: Session, attempt: Attempt | None, cost: money.Cost, provider: str, now: datetime
+) -> Notice:
+    why = explain.reason(session.reason)
+    bad = session.outcome in (Outcome.FAILED, Outcome.LOST)
+    late = now - session.state_since > span(RULES.destroy_alert)
+    title = f"Failed: {_inside(why.title)}" if bad else why.title
+    if session.outcome == Outcome.LOST:
+        title = why.title
+    return Notice(
+        tone="bad" if bad or late else "warn",
+        title=title,
+        text=f"{why.meaning} {next_step(attempt, provider)}".strip(),
+        words=session.reason_text or (attempt.destroy_message if attempt and late else ""),
+        advice=why.advice if bad else "",
+        money=money_words(cost, provider),
+    )
+
+
+def next_step(attempt: Attempt | None, provider: str) -> str:
+    if attempt is None or attempt.is_closed:
+        return "There is no machine to destroy; closing."
+    if not attempt.instance_id and attempt.sent_at:
+        return f"Making sure that the request to {provider} left nothing behind."
+    if attempt.destroy_accepted_at:
+        return f"{provider} accepted the destroy; it counts only once two readings prove it."
+    if attempt.destroy_tries > 1:
+        return f"Destroying it: try {attempt.destroy_tries}, repeated until it is gone."
+    return "Next: destroy the machine, then prove that it is gone."
+
+
+def ended_notice(
+    session: Session, attempt: Attempt | None, cost: money.Cost, provider: str
+) -> Notice:
+    why = explain.reason(session.reason)
+    bad = session.outcome in (Outcome.FAILED, Outcome.LOST)
+    prefix = "Failed: " if session.outcome == Outcome.FAILED else ""
+    return Notice(
+        tone="bad" if bad else "ok",
+        title=f"{prefix}{_inside(why.title)}" if prefix else why.title,
+        text=f"{why.meaning} {proof_words(attempt, provider)}".strip(),
+        words=session.reason_text,
+        advice=why.advice if bad else "",
+        money=f"Nothing is billed any more. It cost {dollars(cost.so_far)} by our count.",
+    )
+
+
+def _inside(title: str) -> str:
+    return title if title.startswith("SSH") else title[:1].lower() + title[1:]
+
+
+def proof_words(attempt: Attempt | None, provider: str) -> str:
+    if attempt is None or not attempt.instance_id:
+        return "No machine was ever created."
+    return f"Confirmed gone: {provider} knows neither the machine nor our label."
+
+
+def money_words(cost: money.Cost, provider: str) -> str:
+    if not cost.billing:
+        return "Nothing is billed."
+    price = f" {rate(cost.per_hour)} an hour" if cost.per_hour is not None else ""
+    return f"Still billing{price} until {provider} confirms that it is gone."
+
+
+def compared(session: Session, attempt: Attempt | None) -> list[Compared]:
+    facts, found = (attempt.offer if attempt else {}), session.found
+    gpus = found.get("gpus", [])
+    problems = " ".join(found.get("problems", [])).lower()
+    verdict = (lambda *words: not any(w in problems for w in words)) if found else (lambda *w: None)
+    count = facts.get("gpu_count") or session.gpu_count
+    memory = facts.get("gpu_memory_mb") or session.gpu_memory_mb
+    driver = f"{found.get('driver', '')} / CUDA {found.get('cuda', '')}" if found else ""
+    wanted = " / CUDA ".join(filter(None, (facts.get("driver_version"), facts.get("cuda_max"))))
+    return [
+        Compared(
+            name="GPU", sold=f"{count}× {facts.get('gpu_name') or session.gpu_name}",
+            found=models(gpus) if found else "", same=verdict("gpu", "model", "instead"),
+        ),
+        Compared(
+            name="Memory per GPU", sold=f"{memory:,} MB",
+            found=", ".join(sorted({f"{mb:,} MB" for _, mb in gpus})) if found else "",
+            same=verdict("memory", "mb"),
+        ),
+        Compared(name="Driver", sold=wanted or "not said", found=driver, same=None),
+    ]  # fmt: skip
+
+
+def models(gpus: Iterable[Sequence]) -> str:
+    names = [str(gpu[0]) for gpu in gpus]
+    return ", ".join(f"{names.count(n)}× {n}" for n in dict.fromkeys(names)) or "no GPU at all"
+
+
+def attempt_line(attempt: Attempt, session: Session, provider: str) -> AttemptLine:
+    tone, verdict, note = attempt_verdict(attempt, session)
+    where = " · ".join(
+        filter(None, (place(attempt), machine(attempt), f"offer {attempt.offer_id}"))
+    )
+    proof = (attempt.first_absence_at, attempt.last_absence_at) if attempt.absences > 1 else ()
+    return AttemptLine(
+        number=attempt.number,
+        what=name(session, attempt),
+        offer=where,
+        price=attempt.actual_price_per_hour or attempt.price_per_hour,
+        tone=tone,
+        verdict=verdict,
+        note=note,
+        words=attempt.message,
+        proof=tuple(at for at in proof if at),
+    )
+
+
+def machine(attempt: Attempt) -> str:
+    number = str(attempt.offer.get("machine_id") or "")
+    return f"host {number}" if number else ""
+
+
+def attempt_verdict(attempt: Attempt, session: Session) -> tuple[str, str, str]:
+    """(tone, verdict, what it means for money)."""
+    instance = f"instance {attempt.instance_id}" if attempt.instance_id else ""
+    if attempt.resolution == Resolution.NOT_CREATED:
+        why = explain.OUTCOMES.get(attempt.outcome, "") if attempt.outcome != "unknown" else ""
+        return "bad", "not created", f"{why or 'No machine appeared'}. Nothing billed."
+    if attempt.resolution == Resolution.GONE:
+        return "ok", "confirmed gone", instance
+    if attempt.resolution == Resolution.LEFTOVER:
+        return "bad", "refused, left a machine", f"{instance}: being destroyed"
+    if attempt.instance_id:
+        busy = "being destroyed" if session.state == State.STOPPING else ""
+        how = "found by its label" if attempt.resolution == Resolution.ADOPTED else ""
+        verdict = {State.RUNNING: ("ok", "in use"), State.STOPPING: ("warn", "stopping")}
+        tone, word = verdict.get(State(session.state), ("live", "starting"))
+        return tone, word, ", ".join(filter(None, (instance, how, busy)))
+    if attempt.sent_at is None:
+        return "", "waiting", "Nothing sent yet."
+    if attempt.outcome == "unknown":
+        return "warn", "no clear answer", "Looked up by its label; never sent a second time."
+    return "live", "asked", "Waiting for the answer."
+
+
+def asked_to_stop(events: Sequence[AuditEvent]) -> datetime | None:
+    """When it was decided to stop, by whomever."""
+    stops = (e.at for e in events if e.action == "session.state" and e.data.get("to") == "stopping")
+    return next(stops, None)
+
+
+def timeline(events: Sequence[AuditEvent], people: Mapping[str, str]) -> list[Moment]:
+    """Newest first; what repeats itself is told once, with the number of times."""
+    moments: list[Moment] = []
+    for event in events:
+        text, detail = explain.event(event)
+        who = people.get(event.actor, "")
+        last = moments[-1] if moments else None
+        if last and (last.text, last.detail, last.who) == (text, detail, who):
+            moments[-1] = replace(last, times=last.times + 1)
+        else:
+            moments.append(Moment(at=event.at, text=text, detail=detail, who=who))
+    return moments

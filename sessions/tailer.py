@@ -1,0 +1,177 @@
+"""Notices what others committed, renders it once, and hands it to this process's sockets.
+
+One task a web process, started by the first socket. The database is the only bus: on SQLite a
+counter that every commit of another connection moves is read each 50 ms; elsewhere the rows are
+looked at each second.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.db import connection
+from django.utils import timezone
+
+from . import live
+from .models import Session
+from .overview import overview
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.05
+POLL_SECONDS = 1.0
+BATCH_SECONDS = 0.25  # no object is sent more often
+TOTALS_SECONDS = 15  # money grows without a commit
+OVERLAP = timedelta(seconds=60)  # commits become visible out of order, and clocks differ
+RESTART_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Push:
+    group: str
+    text: str
+    read_at: float  # monotonic, from before the rows were read: what is older never follows
+
+
+def commits(database: str) -> Callable[[], bool]:
+    """A look that says whether any other connection committed since the last one (SQLite)."""
+    link = sqlite3.connect(f"file:{database}?mode=rw", uri=True, isolation_level=None)
+    link.execute("PRAGMA query_only = 1")
+    last = -1
+
+    def look() -> bool:
+        nonlocal last
+        before, last = last, link.execute("PRAGMA data_version").fetchone()[0]
+        return last != before
+
+    return look
+
+
+def watch() -> tuple[Callable[[], bool], float]:
+    """(has something changed, seconds between two looks)."""
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite" and "memory" not in name:
+        return commits(name), LOOK_SECONDS
+    return (lambda: True), POLL_SECONDS
+
+
+@dataclass
+class Tailer:
+    versions: dict[UUID, int] | None = None  # of what was looked at; None before the first look
+    sent: dict[UUID, dict[str, str]] = field(default_factory=dict)  # parts by session, as sent
+    layouts: dict[str, tuple] = field(default_factory=dict)  # lists by audience, as sent
+    totals_at: float = 0
+
+    async def run(self) -> None:
+        """Until cancelled. A failure (database away, bug) costs a second and a log line."""
+        while True:
+            try:
+                await self.follow()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                logger.exception("the live stream stumbled")
+            await asyncio.sleep(RESTART_SECONDS)
+
+    async def follow(self) -> None:
+        changed, pause = await database_sync_to_async(watch)()
+        while True:
+            if changed() or self.totals_due():
+                await self.push()
+                await asyncio.sleep(BATCH_SECONDS)
+            await asyncio.sleep(pause)
+
+    def totals_due(self) -> bool:
+        return time.monotonic() - self.totals_at > TOTALS_SECONDS
+
+    async def push(self) -> None:
+        layer = get_channel_layer("local")
+        for push in await database_sync_to_async(self.collect)():
+            message = {"type": "live.push", "text": push.text, "read_at": push.read_at}
+            await layer.group_send(push.group, message)
+
+    def collect(self) -> list[Push]:
+        """What must be sent now; reads the database."""
+        read_at = time.monotonic()
+        changed = self.changed()
+        pushes = list(self.session_pushes(changed, read_at))
+        audiences = set(live.audiences_of(changed)) if changed else set()
+        if self.totals_due():
+            self.totals_at = time.monotonic()
+            audiences = {group.partition("-")[2] for group in live.watched if "strip-" in group}
+        for audience in sorted(audiences):
+            pushes += self.list_pushes(audience, changed, read_at)
+        return pushes
+
+    def changed(self) -> list[Session]:
+        """Sessions that others wrote since the last look. The first look only remembers."""
+        recent = Session.objects.filter(changed_at__gt=timezone.now() - OVERLAP)
+        if self.versions is None:
+            self.versions = dict(recent.values_list("pk", "version"))
+            return []
+        found = dict(recent.values_list("pk", "version"))
+        new = [pk for pk, version in found.items() if self.versions.get(pk) != version]
+        self.versions = found
+        return list(Session.objects.filter(pk__in=new).select_related("owner")) if new else []
+
+    def session_pushes(self, changed: list[Session], read_at: float) -> Iterator[Push]:
+        for session in changed:
+            group = live.session_group(session.pk)
+            if live.watched[group]:
+                text = self.news(session)
+                yield Push(group, text, read_at)
+            else:
+                self.sent.pop(session.pk, None)
+
+    def news(self, session: Session) -> str:
+        """The parts of a page that differ from what was sent last, and the title."""
+        parts = live.session_parts(live.session_context(session, timezone.now()))
+        before = self.sent.get(session.pk, {})
+        self.sent[session.pk] = dict(parts)
+        texts = [
+            live.wrap(name, inner, session.version, push=True)
+            for name, inner in parts.items()
+            if before.get(name) != inner
+        ]
+        return "".join(texts) + live.title_push(session)
+
+    def forget(self, pk: UUID) -> None:
+        """A new listener knows nothing of what was sent before it came."""
+        self.sent.pop(pk, None)
+
+    def list_pushes(self, audience: str, changed: list[Session], read_at: float) -> Iterator[Push]:
+        group, now = live.strip_group(audience), timezone.now()
+        if live.watched[group]:
+            yield Push(group, live.strip_push(audience, now), read_at)
+        group = live.list_group(audience)
+        if not live.watched[group]:
+            self.layouts.pop(audience, None)
+            return
+        shown = overview(live.seen_by(audience), now)
+        if self.layouts.get(audience) != shown.layout:
+            self.layouts[audience] = shown.layout
+            yield Push(group, live.list_html(shown, push=True), read_at)
+            return
+        codes = {session.code for session in changed}
+        rows = [live.row_html(r, push=True) for r in shown.rows if r.session.code in codes]
+        if rows:
+            yield Push(group, "".join(rows), read_at)
+
+
+tailer = Tailer()
+_task: asyncio.Task | None = None
+
+
+def ensure() -> None:
+    """Start the task of this process, or start it again; call from the event loop."""
+    global _task
+    loop = asyncio.get_running_loop()
+    if _task is None or _task.done() or _task.get_loop() is not loop:
+        _task = loop.create_task(tailer.run())

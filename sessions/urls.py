@@ -1,0 +1,12 @@
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("sessions/", views.session_list, name="sessions"),
+    path("sessions/<uuid:pk>/", views.session_page, name="session"),
+    path("sessions/<uuid:pk>/fragment/", views.session_fragment, name="session_fragment"),
+    path("sessions/<uuid:pk>/stop/", views.session_stop, name="session_stop"),
+    path("sessions/<uuid:pk>/extend/", views.session_extend, name="session_extend"),
+    path("sessions/<uuid:pk>/key/", views.session_key, name="session_key"),
+]

@@ -1,0 +1,114 @@
+"""Pages of sessions. Thin: look the row up among those one may see, ask, render."""
+
+from datetime import datetime
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from . import asks, audit, live, vault
+from .models import Session
+from .overview import overview
+
+HIGHEST_PAGE = 10_000
+
+
+@require_safe
+def session_list(request: HttpRequest) -> HttpResponse:
+    now = timezone.now()
+    visible = Session.objects.visible_to(request.user)
+    shown = overview(visible, now, page_number(request))
+    live_list = live.list_html(shown, push=False)
+    context = {
+        "list": shown,
+        "live_list": live_list,
+        "live": shown.page == 1,
+        "sees_all": live.audience(request.user) == live.ALL,
+    }
+    return render(request, "sessions/session_list.html", context)
+
+
+def page_number(request: HttpRequest) -> int:
+    given = request.GET.get("page", "1")
+    return min(max(int(given), 1), HIGHEST_PAGE) if given.isdecimal() and len(given) < 6 else 1
+
+
+@require_safe
+def session_page(request: HttpRequest, pk: UUID) -> HttpResponse:
+    session = find(request, pk)
+    fragments = live.session_fragments(session, timezone.now(), push=False)
+    context = {
+        "session": session,
+        "parts": fragments,
+        "page_title": live.page_title(session),
+        "is_owner": session.owner_id == request.user.pk,
+        "may_stop": may_stop(request, session),
+    }
+    return render(request, "sessions/session.html", context)
+
+
+@require_safe
+def session_fragment(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The same state as the socket's, for browsers whose socket is down."""
+    return pushed(find(request, pk), timezone.now())
+
+
+@require_POST
+def session_stop(request: HttpRequest, pk: UUID) -> HttpResponse:
+    session = find(request, pk)
+    if not may_stop(request, session):
+        raise PermissionDenied
+    own = session.owner_id == request.user.pk
+    asks.stop(session, request.user, "user" if own else "admin")
+    return answer(request, session)
+
+
+@require_POST
+def session_extend(request: HttpRequest, pk: UUID) -> HttpResponse:
+    session = find(request, pk)
+    if not may_stop(request, session):
+        raise PermissionDenied
+    extended = asks.extend(session, request.user, hours=1)
+    if not extended and not request.htmx:
+        messages.warning(request, "No more can be added: the longest session is 12 hours.")
+    return answer(request, session)
+
+
+@require_POST
+def session_key(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The generated private key, for its owner alone and while the session is open."""
+    session = find(request, pk)
+    if session.owner_id != request.user.pk or not session.generated_key or not session.is_open:
+        raise Http404
+    pem = vault.unseal(session.generated_key, f"generated:{session.pk}")
+    audit.append("session.key_downloaded", session=session, actor=asks.actor(request.user))
+    response = HttpResponse(pem, content_type="application/x-pem-file")
+    response["Content-Disposition"] = f'attachment; filename="gpubroker-{session.code}"'
+    response["Cache-Control"] = "no-store, private"
+    return response
+
+
+def find(request: HttpRequest, pk: UUID) -> Session:
+    """404 for what does not exist and for what is not one's business alike."""
+    return get_object_or_404(Session.objects.visible_to(request.user), pk=pk)
+
+
+def may_stop(request: HttpRequest, session: Session) -> bool:
+    own = session.owner_id == request.user.pk
+    return own or request.user.has_perm("gpu_sessions.stop_all_sessions")
+
+
+def answer(request: HttpRequest, session: Session) -> HttpResponse:
+    """The fragments to htmx, the page to everything else."""
+    if request.htmx:
+        session.refresh_from_db()
+        return pushed(session, timezone.now())
+    return redirect("session", pk=session.pk)
+
+
+def pushed(session: Session, now: datetime) -> HttpResponse:
+    return HttpResponse(live.session_push(session, now))
