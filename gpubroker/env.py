@@ -262,15 +262,14 @@ class Environment:
         url = str(self["DATABASE_URL"])
         if not url:
             return _sqlite({"NAME": str(self.data_dir / "gpubroker.sqlite3")})
+        scheme = url.partition(":")[0]
+        if scheme not in ("sqlite", "postgres", "postgresql"):
+            raise ImproperlyConfigured("DATABASE_URL must start with postgres:// or sqlite:///")
         try:
             config = environ.Env.db_url_config(url)
-        except ValueError as error:
-            raise ImproperlyConfigured("DATABASE_URL is not a database address") from error
-        if config.get("ENGINE") == "django.db.backends.sqlite3":
-            return _sqlite(config)
-        if config.get("ENGINE") != "django.db.backends.postgresql":
-            raise ImproperlyConfigured("DATABASE_URL must start with postgres:// or sqlite:///")
-        return config | {"CONN_MAX_AGE": 0}
+        except ValueError:  # its words may hold the password
+            raise ImproperlyConfigured("DATABASE_URL is not a database address") from None
+        return _sqlite(config) if scheme == "sqlite" else config | {"CONN_MAX_AGE": 0}
 
     @cached_property
     def providers(self) -> dict[str, dict[str, str]]:

@@ -78,12 +78,12 @@ def run(number: int, generation: int, sources: Sequence[Source], length: float =
     """One generation of a slot: claim and finish, hand over, drain. Never raises."""
     pool = ThreadPoolExecutor(THREADS, f"slice-{number}", initializer=forbid_database)
     work = Work(pool, sources)
-    end = time.monotonic() + length
     try:
-        alive = True
+        alive = work.guarded(lambda: beat(number, generation), default=True)
+        end = time.monotonic() + length
         while alive and time.monotonic() < end and not stopping[0]:
-            alive = work.guarded(lambda: beat(number, generation), default=True)
             work.turns_until(min(end, time.monotonic() + BEAT))
+            alive = work.guarded(lambda: beat(number, generation), default=True)
         if alive and stopping[0]:
             work.guarded(lambda: release(number, generation), default=None)
         elif alive:

@@ -9,6 +9,7 @@ from gpubroker.supervise import StopSignal
 
 class Command(BaseCommand):
     help = "Runs and guards the background worker until SIGTERM."
+    requires_system_checks: list[str] = []  # `make lint` runs them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

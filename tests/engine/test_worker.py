@@ -1,0 +1,179 @@
+"""The guard of the cluster: canaries on a clock of our own, and children that will not stop."""
+
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError
+from django_q.models import OrmQ
+
+from gpubroker import canary
+from gpubroker.canary import Canaries
+from gpubroker.supervise import Child, django_command, stop_all
+from gpubroker.worker import Worker
+from sessions.models import Heartbeat
+
+from .machine import Machine, alive, children, descendants, kill, until
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open(sys.argv[1], "w").close()
+time.sleep(600)
+"""
+
+
+def watch(canaries: Canaries, seconds: range, acknowledge: bool) -> list[int]:
+    """The seconds at which the cluster was called wedged."""
+    wedged = []
+    for second in seconds:
+        if not canaries.look(NOW + second * SECOND):
+            wedged.append(second)
+        if acknowledge:
+            OrmQ.objects.all().delete()
+    return wedged
+
+
+@pytest.mark.django_db
+def test_a_cluster_that_returns_its_canaries_is_left_alone() -> None:
+    assert watch(Canaries(), range(600), acknowledge=True) == []
+
+
+@pytest.mark.django_db
+def test_a_wedge_is_seen_within_a_minute_whenever_it_begins() -> None:
+    limit = canary.EVERY + canary.PATIENCE + 2 * SECOND
+    assert limit <= timedelta(seconds=60)
+    for begin in range(int(canary.EVERY.total_seconds()) + 1):
+        canaries = Canaries()
+        assert watch(canaries, range(begin), acknowledge=True) == []
+        wedged = watch(canaries, range(begin, begin + 120), acknowledge=False)
+        assert wedged[0] * SECOND <= begin * SECOND + limit
+        assert OrmQ.objects.count() <= canary.MOST
+        OrmQ.objects.all().delete()
+
+
+class FakeCluster:
+    """Started once asked, and replaced when told so."""
+
+    def __init__(self) -> None:
+        self.running = False
+        self.replaced = 0
+
+    def ensure(self) -> bool:
+        started, self.running = not self.running, True
+        return started
+
+    def replace(self, why: str) -> None:
+        self.running = False
+        self.replaced += 1
+
+
+@pytest.fixture
+def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker whose slots are nobody's business and whose clock is self.now."""
+    monkeypatch.setattr("gpubroker.worker.slices.ensure", lambda now: [])
+    worker = Worker(stop=False, cluster=FakeCluster())  # type: ignore[arg-type]
+    worker.now = NOW  # type: ignore[attr-defined]
+    monkeypatch.setattr("gpubroker.worker.timezone.now", lambda: worker.now)
+    yield worker
+
+
+def turns(worker: Worker, seconds: int) -> None:
+    for _ in range(seconds):
+        worker.now += SECOND  # type: ignore[attr-defined]
+        worker.turn()
+
+
+@pytest.mark.django_db
+def test_a_wedged_cluster_is_replaced_and_the_new_one_judged_by_its_own_canaries(
+    guard: Worker,
+) -> None:
+    turns(guard, 40)
+    assert (guard.cluster.replaced, guard.starts) == (1, 2)
+    turns(guard, 30)
+    assert guard.cluster.replaced == 1
+    OrmQ.objects.all().delete()
+    turns(guard, 10)
+    assert guard.cluster.replaced == 1
+    assert Heartbeat.objects.get(name="worker").data["starts"] == 2
+
+
+@pytest.mark.django_db
+def test_nothing_is_concluded_from_a_time_without_database(
+    guard: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns(guard, 20)
+    with monkeypatch.context() as away:
+
+        def refuse(self: Canaries, now: datetime) -> bool:
+            raise OperationalError("the database is away")
+
+        away.setattr(Canaries, "look", refuse)
+        turns(guard, 100)
+    turns(guard, 20)
+    assert guard.cluster.replaced == 0
+
+
+def test_a_child_that_ignores_sigterm_goes_with_all_it_started(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    child = Child("stubborn", [sys.executable, "-c", STUBBORN, str(ready)])
+    child.ensure()
+    until(ready.exists, "the child has started")
+    tree = [child.pid, *descendants(child.pid)]
+    assert len(tree) == 2
+    stop_all([child], grace=0.3)
+    until(lambda: not any(map(alive, tree)), "both are gone")
+
+
+def test_a_child_that_keeps_dying_is_started_with_growing_pauses() -> None:
+    child = Child("dying", [sys.executable, "-c", "raise SystemExit(3)"])
+    pauses = []
+    while len(pauses) < 3:
+        until(child.ensure, "it is started")
+        until(lambda: child.process.poll() is not None, "it has died")
+        assert not child.ensure()
+        pauses.append(child.next_start_at - time.monotonic())
+    assert pauses == sorted(pauses)
+    assert pauses[2] > 0.5
+
+
+@pytest.mark.xdist_group("engine")
+def test_a_killed_slice_is_taken_over_and_sigterm_stops_everything(machine: Machine) -> None:
+    """Real slices over an empty database: kill -9 at all workers, the slots change hands."""
+    worker = Child("worker", django_command("worker"), machine.environment)
+    worker.ensure()
+    try:
+        until(lambda: generations(machine) == [1, 1] and running(machine), "two slices run")
+        (main,) = children(worker.pid)
+        (sentinel,) = children(main)
+        kill(*children(sentinel))
+        until(lambda: min(generations(machine)) >= 2 and running(machine), "others took over")
+        tree = [worker.pid, *descendants(worker.pid)]
+        began = time.monotonic()
+        worker.process.terminate()
+        assert worker.process.wait(30) == 0
+        until(lambda: not any(map(alive, tree)), "nothing is left", 5)
+        assert time.monotonic() - began < 30
+        assert machine.query("SELECT name FROM gpu_sessions_heartbeat") == [("worker",)]
+    finally:
+        worker.kill()
+
+
+def generations(machine: Machine) -> list[int]:
+    rows = machine.query("SELECT generation FROM gpu_sessions_slot ORDER BY number")
+    return [generation for (generation,) in rows]
+
+
+def running(machine: Machine) -> bool:
+    """Every slot has beaten after it was given out: only a running slice does that."""
+    rows = machine.query("SELECT COUNT(DISTINCT beat_at) FROM gpu_sessions_slot")
+    first = machine.query("SELECT number, beat_at FROM gpu_sessions_slot ORDER BY number")
+    time.sleep(1.5)
+    second = machine.query("SELECT number, beat_at FROM gpu_sessions_slot ORDER BY number")
+    return bool(rows) and all(a[1] and a[1] != b[1] for a, b in zip(first, second, strict=True))
