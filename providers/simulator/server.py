@@ -1,0 +1,141 @@
+"""The process: one event loop with the marketplaces, the control port and all SSH servers."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import resource
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from . import vastai
+from .control import Control
+from .faults import FaultBook
+from .rates import Rates
+from .ssh_server import Farm
+from .store import Store
+from .wire import Gateway, WireLog
+from .world import World
+
+TICK_SECONDS = 0.05
+ACCOUNTS = {"simulated-key-owner": "4711", "simulated-key-other": "4712"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    data_dir: Path
+    control_port: int = 9900
+    vastai_port: int = 9901
+    host: str = "127.0.0.1"
+    clock: float = 1.0
+    seed: int = 1
+    steady_market: bool = False
+    account: tuple[str, ...] = ()  # "key=number"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", type=Path, required=True, help="where the world is kept")
+    parser.add_argument("--control-port", type=int, default=9900, help="0 = any free port")
+    parser.add_argument("--vastai-port", type=int, default=9901, help="0 = any free port")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument(
+        "--clock", type=float, default=1.0, help="1 to 100: waits are divided by it"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the stock and all chance")
+    parser.add_argument("--steady-market", action="store_true", help="prices and offers stay")
+    parser.add_argument("--account", action="append", default=[], metavar="KEY=NUMBER")
+
+
+def options_of(values: dict[str, object]) -> Options:
+    """Raises ValueError for a clock or an account that makes no sense."""
+    names = Options.__dataclass_fields__
+    options = Options(**{k: v for k, v in values.items() if k in names})  # type: ignore[arg-type]
+    if not 1 <= options.clock <= 100:
+        raise ValueError("--clock must be between 1 and 100")
+    return options
+
+
+def accounts_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    accounts = dict(pair.split("=", 1) for pair in pairs) or ACCOUNTS
+    if not all(number.isdigit() for number in accounts.values()):
+        raise ValueError("--account takes KEY=NUMBER")
+    return accounts
+
+
+async def start(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, str]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner, f"http://{host}:{runner.addresses[0][1]}"
+
+
+async def pass_time(world: World, farm: Farm) -> None:
+    """Instances live on, SSH servers come and go, accounts run dry."""
+    broke_at = 0.0
+    while True:
+        now = time.time()
+        world.tick(now)
+        await farm.sync(world, now)
+        if now >= broke_at:
+            world.stop_the_broke(now)
+            broke_at = now + 1
+        await asyncio.sleep(TICK_SECONDS)
+
+
+async def run(options: Options) -> None:
+    allow_many_files()
+    store = Store(options.data_dir)
+    farm = Farm(options.host)
+    world = World(
+        store, clock=options.clock, seed=options.seed, accounts=accounts_of(tuple(options.account)),
+        now=time.time(), reserve_port=farm.reserve, steady=options.steady_market, host=options.host,
+    )  # fmt: skip
+    log = WireLog(options.data_dir)
+    dialect = vastai.Vastai(world)
+    world.stock(dialect.provider)
+    names = {name: text for name, (_, text) in (dialect.replies | dialect.amendments).items()}
+    book = FaultBook(store, options.clock, names)
+    gateway = Gateway(world=world, dialect=dialect, book=book, log=log, rates=Rates(options.clock))
+    world.tick(time.time())
+    await farm.sync(world, time.time())
+    control = await start(
+        Control(world, book, log).application(), options.host, options.control_port
+    )
+    market = await start(vastai.application(gateway), options.host, options.vastai_port)
+    urls = {"control": control[1], "vastai": market[1], "nonce": world.meta["nonce"]}
+    print(f"simulator ready: {json.dumps(urls)}", flush=True)  # noqa: T201
+    await until_told_to_stop(pass_time(world, farm))
+    farm.close()
+    for runner, _ in (market, control):
+        await runner.cleanup()
+    store.close()
+
+
+async def until_told_to_stop(work: "asyncio.coroutines.Coroutine[None, None, None]") -> None:
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def allow_many_files() -> None:
+    """Every instance holds a socket."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 16_384)), hard))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m providers.simulator", description=__doc__)
+    add_arguments(parser)
+    values = vars(parser.parse_args(arguments))
+    try:
+        asyncio.run(run(options_of(values)))
+    except ValueError as problem:
+        sys.exit(f"simulator: {problem}")
