@@ -25,7 +25,7 @@ from .models import ProviderHealth
 LISTING_SECONDS = 60  # while nothing of ours is waiting; want_listing() asks for more
 ACCOUNT_SECONDS = 300
 REFUSED_SECONDS = 60  # a key that is not accepted is tried once a minute
-FIRST_BACK_OFF, LONGEST_BACK_OFF = 5, 60  # seconds
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 7, 60  # seconds
 CLAIM_SECONDS = {"offers": 300, "listing": 120}
 LEAST_CLAIM = 15  # real seconds: deadlines on the wire do not shrink with the clock
 LANES = {"offers": "offers", "listing": "list", "account": "account"}

@@ -106,14 +106,16 @@ class Stock:
 
 def parse_offer(row: Json) -> OfferRecord | None:
     """None for what was not asked for. Raises BadRow for what cannot be believed."""
+    offer_id, raw = clean.numeric_id(row.get("id")), clean.clean(row.get("gpu_name"), 80)
+    if not offer_id:
+        raise BadRow
     if not _asked_for(row):
         return None
-    offer_id, raw = clean.numeric_id(row.get("id")), clean.clean(row.get("gpu_name"), 80)
     base, disk_price = _prices(row)
     count = clean.whole(row.get("num_gpus"), 1, 64)
     memory = clean.whole(row.get("gpu_ram"), 256, 10**7)
     disk = clean.whole(row.get("disk_space"), PRICED_DISK_GB, 10**7)
-    if not (offer_id and raw and count and memory and disk):
+    if not (raw and count and memory and disk):
         raise BadRow
     cores, ram_mb = _share(row)
     place, country = _place(row)
