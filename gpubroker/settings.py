@@ -153,14 +153,14 @@ CHANNEL_LAYERS = {
     "local": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
 }
 
-SLOTS = 2  # long-lived slices; the other workers stay free for what people ask
+SLOTS = 2  # long-lived slices; each slot may have two older ones that wait for slow calls
 Q_CLUSTER = {
     "name": "gpubroker",
     "orm": "default",
-    "workers": SLOTS + 2,
-    "queue_limit": SLOTS + 2,
+    "workers": SLOTS * 3,
+    "queue_limit": SLOTS * 3,
     "timeout": 60,
-    "retry": 150,  # > timeout * (1 + queue_limit / workers), or prefetched tasks run twice
+    "retry": 400,  # > longest task * (1 + queue_limit / workers), or prefetched tasks run twice
     "max_attempts": 1,
     "ack_failures": True,  # steps are found again in rows, never in the queue
     "save_limit": -1,  # pruning results is the bottleneck (engine.md section 1)
@@ -189,5 +189,6 @@ LOGGING = {
         "paramiko": {"level": "CRITICAL"},  # its threads print tracebacks of ordinary refusals
         "asyncssh": {"level": "WARNING"},
         "axes": {"level": "WARNING"},
+        "django-q": {"level": "WARNING"},  # two lines for every slice and canary else
     },
 }

@@ -24,9 +24,9 @@ from .models import Slot
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-LENGTH = 30  # seconds of claiming; then the next generation starts
-DRAIN = 25  # seconds to wait for calls under way; less than LENGTH, so two per slot at most
-TASK_TIMEOUT = LENGTH + DRAIN + 4
+LENGTH = 60  # seconds of claiming; then the next generation starts
+DRAIN = 80  # seconds to wait for calls under way: longer than any call's total deadline
+TASK_TIMEOUT = LENGTH + DRAIN + 10  # a slot has at most three generations alive (settings.py)
 THREADS = 32
 RESERVED = 3  # threads that the sources before leave to each source after them
 PAUSE = 0.15  # seconds between looks for due rows
