@@ -19,6 +19,7 @@ FACTS = [field.name for field in fields(OfferRecord)]
 LEAST_DISK_GB = 8
 ROUNDING = Decimal("0.00001")  # USD: rows hold rounded prices
 FORGET_OFFERS_AFTER = timedelta(days=1)
+OTHER_ACCOUNT = "The key now belongs to account"
 SNAPSHOTS = 30  # kept of each provider
 
 
@@ -106,14 +107,25 @@ def account_problem(provider: str, account_id: str) -> str:
     """Another account than before freezes the provider: its empty list proves nothing (I13)."""
     health = ProviderHealth.objects.get(provider=provider)
     if health.account_id in ("", account_id):
+        _thaw(health)
         return ""
-    problem = (
-        f"The key now belongs to account {account_id}; our instances are in {health.account_id}."
-    )
+    problem = f"{OTHER_ACCOUNT} {account_id}; our instances are in {health.account_id}."
     ProviderHealth.objects.filter(provider=provider, frozen_reason="").update(
         frozen_reason=problem[:300], version=F("version") + 1
     )
     return problem[:300]
+
+
+def is_other_account(health: ProviderHealth) -> bool:
+    """The key in use opens another account than the one that holds our instances."""
+    return health.frozen_reason.startswith(OTHER_ACCOUNT)
+
+
+def _thaw(health: ProviderHealth) -> None:
+    """The right account is back: that, and not time, releases this freeze."""
+    if is_other_account(health):
+        same = ProviderHealth.objects.filter(pk=health.pk, frozen_reason=health.frozen_reason)
+        same.update(frozen_reason="", version=F("version") + 1)
 
 
 def store_listing(

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from providers import jobs, lanes
+from providers import catalog, jobs, lanes
 from providers.models import ProviderHealth
 from providers.waits import seconds, span
 
@@ -14,6 +14,7 @@ from .calls import AttachCall, Call, CreateCall, DestroyCall, ReadCall, SSHCall,
 from .evidence import all_keys, rules
 from .models import Attempt, Session
 from .moves import StaleSession, change, move, stop
+from .rules import RULES
 from .states import Outcome, Resolution, State
 
 WORKER = "worker"
@@ -27,8 +28,7 @@ def apply(session: Session, action: lifecycle.Action, now: datetime) -> Call | D
 
 def wait(session: Session, action: lifecycle.Wait, now: datetime) -> Done:
     if action.listing:
-        provider = attempt_of(session).provider
-        jobs.want_listing(provider, now, rules(provider).poll)
+        jobs.want_listing(attempt_of(session).provider, now, RULES.poll)
     come_back(session, action.until)
     return False
 
@@ -154,9 +154,8 @@ def check_ssh(session: Session, action: lifecycle.CheckSSH, now: datetime) -> Ca
 def destroy(session: Session, action: lifecycle.Destroy, now: datetime) -> Call | Done:
     """Only what is provably ours (I1): our label, the account it was made on, its own id."""
     attempt = attempt_of(session)
-    account = ProviderHealth.objects.filter(provider=attempt.provider).first()
-    if account and account.account_id and account.account_id != attempt.account_id:
-        text = f"refused: the key now belongs to another account ({account.account_id})"
+    if other_account(attempt):
+        text = "refused: the key in use belongs to another account"
         Attempt.objects.filter(pk=attempt.pk).update(destroy_message=text)
         come_back(session, now + span(60))
         return False
@@ -170,6 +169,13 @@ def destroy(session: Session, action: lifecycle.Destroy, now: datetime) -> Call 
         intent(session, attempt, "destroy", now, reason=session.reason or attempt.outcome)
     sure = attempt.resolution != Resolution.ADOPTED or attempt.last_seen_at is not None
     return DestroyCall(**whose(session, attempt), sure=sure)
+
+
+def other_account(attempt: Attempt) -> bool:
+    health = ProviderHealth.objects.filter(provider=attempt.provider).first()
+    if health is None:
+        return False
+    return catalog.is_other_account(health) or health.account_id != attempt.account_id
 
 
 def read_instance(session: Session, action: lifecycle.ReadInstance, now: datetime) -> Call | Done:
