@@ -28,30 +28,34 @@ FUNCTION = "gpu_sessions_audit_refuse"
 
 
 def install(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    remove(apps, schema_editor)
-    if schema_editor.connection.vendor == "sqlite":
-        for name, when in SQLITE.items():
-            body = f"BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END"
-            schema_editor.execute(f"CREATE TRIGGER {name} {when} {body}", params=None)
-        return
-    schema_editor.execute(
-        f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS trigger LANGUAGE plpgsql "
-        f"AS $$ BEGIN RAISE EXCEPTION '{REFUSAL}'; END $$",
-        params=None,
-    )
-    for name, when in POSTGRESQL.items():
-        schema_editor.execute(
-            f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION {FUNCTION}()", params=None
-        )
+    vendor = schema_editor.connection.vendor
+    for statement in removal(vendor) + installation(vendor):
+        schema_editor.execute(statement, params=None)
 
 
 def remove(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    if schema_editor.connection.vendor == "sqlite":
-        for name in SQLITE:
-            schema_editor.execute(f"DROP TRIGGER IF EXISTS {name}", params=None)
-        return
-    for name in POSTGRESQL:
-        schema_editor.execute(f"DROP TRIGGER IF EXISTS {name} ON {TABLE}", params=None)
+    for statement in removal(schema_editor.connection.vendor):
+        schema_editor.execute(statement, params=None)
+
+
+def installation(vendor: str) -> list[str]:
+    if vendor == "sqlite":
+        body = f"BEGIN SELECT RAISE(ABORT, '{REFUSAL}'); END"
+        return [f"CREATE TRIGGER {name} {when} {body}" for name, when in SQLITE.items()]
+    function = (
+        f"CREATE OR REPLACE FUNCTION {FUNCTION}() RETURNS trigger LANGUAGE plpgsql "
+        f"AS $$ BEGIN RAISE EXCEPTION '{REFUSAL}'; END $$"
+    )
+    call = f"EXECUTE FUNCTION {FUNCTION}()"
+    return [function] + [
+        f"CREATE TRIGGER {name} {when} {call}" for name, when in POSTGRESQL.items()
+    ]
+
+
+def removal(vendor: str) -> list[str]:
+    if vendor == "sqlite":
+        return [f"DROP TRIGGER IF EXISTS {name}" for name in SQLITE]
+    return [f"DROP TRIGGER IF EXISTS {name} ON {TABLE}" for name in POSTGRESQL]
 
 
 def missing(connection: BaseDatabaseWrapper) -> list[str]:

@@ -12,7 +12,7 @@ import socket
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from queue import Empty, SimpleQueue
@@ -41,6 +41,7 @@ WEAK = {
     "ciphers": ["aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"],
     "macs": ["hmac-sha1", "hmac-md5", "hmac-sha1-96", "hmac-md5-96"],
 }
+NAME = "instance"  # for the host key only; the socket is connected already
 REFUSED = "Authentication failed."  # paramiko's words for that, and for nothing else
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -83,7 +84,7 @@ class TooMuch(Exception):
 
 
 def check(target: Target) -> Check:
-    """As far as one visit gets. Never raises; takes `connect_timeout` twice and `deadline` at most."""
+    """As far as one visit gets. Never raises, and always comes back (see Target.deadline)."""
     try:
         sock = _dial(target)
     except Unreachable as error:
@@ -190,20 +191,21 @@ def _visit(target: Target, sock: socket.socket) -> Iterator[tuple[fabric.Connect
     """A connection that is cut at its deadline, whatever it hangs in."""
     connection, witness = _connection(target, sock), Witness()
     _pin(connection, target, witness)
-    watchdog = threading.Timer(target.deadline, lambda: _cut(connection, sock))
+    watchdog = threading.Timer(target.deadline, _cut, [sock])
     watchdog.daemon = True
     watchdog.start()
     try:
         yield connection, witness
     finally:
         watchdog.cancel()
-        _cut(connection, sock)
+        _cut(sock)
+        connection.client.close()  # fabric's own close leaves a half-open transport behind
 
 
 def _connection(target: Target, sock: socket.socket) -> fabric.Connection:
     pem = StringIO(target.private_pem)
     return fabric.Connection(
-        sock.getpeername()[0],
+        NAME,
         user=target.user,
         port=target.port,
         config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),  # no ~/.ssh/config
@@ -229,17 +231,15 @@ def _pin(connection: fabric.Connection, target: Target, witness: Witness) -> Non
         return
     kind, _, encoded = target.host_key.partition(" ")
     pin = paramiko.PKey.from_type_string(kind, b64decode(encoded))
-    name = connection.host if target.port == 22 else f"[{connection.host}]:{target.port}"
+    name = NAME if target.port == 22 else f"[{NAME}]:{target.port}"
     client.get_host_keys().add(name, pin.get_name(), pin)
     client.set_missing_host_key_policy(paramiko.RejectPolicy())
 
 
-def _cut(connection: fabric.Connection, sock: socket.socket) -> None:
-    try:
+def _cut(sock: socket.socket) -> None:
+    """Whatever waits for the other side sees its end."""
+    with suppress(OSError):  # it has hung up already
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # gone already
-    connection.client.close()  # fabric's own close leaves a half-open transport behind
 
 
 def _login(connection: fabric.Connection, witness: Witness, target: Target) -> Check:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.audit_tools import flushable_audit, no_old_anchor  # noqa: F401  fixtures of every test
+
 LOOPBACK = ("127.", "::1", "localhost")
 
 
