@@ -32,6 +32,11 @@ FALLBACKS = [
 ]
 
 
+class KeyChoices(forms.ModelMultipleChoiceField):
+    def label_from_instance(self, key: SSHKey) -> str:
+        return f"{key.name} · {key.fingerprint.removeprefix('SHA256:')[:8]}…"
+
+
 class KeyForm(forms.Form):
     """One public key, pasted."""
 
@@ -94,7 +99,7 @@ class LaunchForm(forms.Form):
         strip=False,
         widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
     )
-    public_keys = forms.ModelMultipleChoiceField(
+    public_keys = KeyChoices(
         label="Your keys",
         queryset=SSHKey.objects.none(),
         required=False,

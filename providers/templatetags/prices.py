@@ -1,11 +1,15 @@
 """Figures of an offer as people read them."""
 
+import re
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 from django import template
+from django.utils import timezone
 
 from providers import registry
 from providers.countries import country_name
+from providers.models import Offer
 
 register = template.Library()
 register.filter("country", country_name)
@@ -45,6 +49,27 @@ def speed(mbps: int | None) -> str:
 def percent(share: float | None) -> str:
     """Rounded down: 99.96 % is not 100 %."""
     return "–" if share is None else f"{int(share * 1000 + 1e-6) / 10:.1f} %"
+
+
+@register.filter
+def place(offer: Offer) -> str:
+    """Germany instead of Germany, DE; Texas, US stays as it is."""
+    name, _, code = offer.place.rpartition(", ")
+    if name and name == country_name(code):
+        return name
+    return offer.place or country_name(offer.country) or "unknown place"
+
+
+@register.filter
+def cpu(name: str) -> str:
+    """AMD EPYC 7402 24-Core Processor -> EPYC 7402."""
+    short = re.sub(r"\((R|TM)\)|\b(AMD|Intel|CPU|Processor|\d+-Core)\b|@.*", "", name, flags=re.I)
+    return " ".join(short.split()) or name
+
+
+@register.filter
+def within_days(instant: datetime | None, days: int) -> bool:
+    return instant is not None and instant < timezone.now() + timedelta(days=days)
 
 
 @register.filter

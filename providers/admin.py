@@ -1,0 +1,52 @@
+"""The administration shows what the worker wrote; nobody edits readings by hand."""
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from .models import Lane, Offer, ProviderHealth, Snapshot
+
+
+class Reading(admin.ModelAdmin):
+    """Superusers may look. Nobody may add, change or delete, one by one or in bulk."""
+
+    actions = None
+    list_per_page = 100
+    show_full_result_count = False
+
+    def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return request.user.is_active and request.user.is_superuser
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(Offer)
+class OfferAdmin(Reading):
+    list_display = ("__str__", "base_price_per_hour", "country", "listed", "changed_at")
+    list_filter = ("provider", "listed", "gpu_name")
+    search_fields = ("offer_id", "machine_id")
+
+
+@admin.register(ProviderHealth)
+class ProviderHealthAdmin(Reading):
+    list_display = ("provider", "balance", "offers_read_at", "offers_error", "frozen_reason")
+
+
+@admin.register(Snapshot)
+class SnapshotAdmin(Reading):
+    list_display = ("provider", "started_at", "complete", "error")
+    list_filter = ("provider", "complete")
+
+
+@admin.register(Lane)
+class LaneAdmin(Reading):
+    list_display = ("provider", "operation", "next_at", "failures", "open_until")

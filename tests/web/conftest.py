@@ -1,0 +1,35 @@
+import pytest
+from django.test import Client
+
+from sessions import identity
+from tests.factories import make_health, make_user
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(settings) -> None:
+    """Vast.ai configured; static files as they lie; passwords hashed cheaply."""
+    settings.PROVIDERS = {"vastai": {"api_key": "canary-key", "base_url": "http://127.0.0.1:9"}}
+    settings.STORAGES = settings.STORAGES | {
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    }
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def installed(db) -> None:
+    """As after the first start: an identity, and an account that Vast.ai has confirmed."""
+    identity.ensure()
+    make_health("vastai")
+
+
+@pytest.fixture
+def person(db):
+    return make_user("ada")
+
+
+@pytest.fixture
+def page(client: Client, person) -> Client:
+    client.force_login(person, backend=BACKEND)
+    return client
