@@ -98,6 +98,7 @@ def simulator() -> tuple[Child, dict[str, str]]:
         f"--vastai-port={vastai_port}",
         f"--control-port={control_port}",
         f"--data-dir={directory}",
+        f"--clock={settings.TIME_SCALE:g}",  # one factor for both, or the rules would not fit
     )
     environment = {
         "VASTAI_API_KEY": SIMULATED_KEY,
@@ -139,6 +140,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def web(host: str, port: int, environment: dict[str, str]) -> Child:
-    command = ["daphne", "--bind", host, "--port", str(port), "--no-server-name"]
+    # Verbosity 0 = no access log: it would hold one-time links, unredacted.
+    command = ["daphne", "--bind", host, "--port", str(port), "--no-server-name", "-v", "0"]
     command += ["--ping-interval", "10", "--ping-timeout", "10", "gpubroker.asgi:application"]
     return Child("web", [*django_command()[:2], *command], child_environment(environment))
