@@ -117,7 +117,7 @@ def _normal(kind: str, blob: bytes) -> bytes:
     """The same key in its one true encoding; its numbers were checked on the way."""
     try:
         key = load_ssh_public_key(f"{kind} {b64encode(blob).decode()}".encode())
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):
         raise KeyRefused(f"The key is damaged: it cannot be read as {kind}.") from None
     if isinstance(key, RSAPublicKey) and key.key_size < SHORTEST_RSA:
         raise KeyRefused(
