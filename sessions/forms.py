@@ -37,15 +37,24 @@ class KeyChoices(forms.ModelMultipleChoiceField):
         return f"{key.name} · {key.fingerprint.removeprefix('SHA256:')[:8]}…"
 
 
+class KeyArea(forms.Textarea):
+    """Shows again what was typed, unless it was a private key."""
+
+    def __init__(self, rows: int) -> None:
+        hint = "ssh-ed25519 AAAA… you@laptop"
+        super().__init__(attrs={"rows": rows, "spellcheck": "false", "placeholder": hint})
+
+    def format_value(self, value: str | None) -> str | None:
+        return "" if keys.PRIVATE.search(value or "") else super().format_value(value)
+
+
 class KeyForm(forms.Form):
     """One public key, pasted."""
 
     public_key = forms.CharField(
         label="Public key",
         max_length=16_000,
-        widget=forms.Textarea(
-            attrs={"rows": 3, "spellcheck": "false", "placeholder": "ssh-ed25519 AAAA… you@laptop"}
-        ),
+        widget=KeyArea(rows=3),
     )
     name = forms.CharField(
         label="Name", max_length=80, required=False, help_text="Empty = the key’s own comment."
@@ -109,9 +118,7 @@ class LaunchForm(forms.Form):
         label="Another public key",
         max_length=16_000,
         required=False,
-        widget=forms.Textarea(
-            attrs={"rows": 2, "spellcheck": "false", "placeholder": "ssh-ed25519 AAAA… you@laptop"}
-        ),
+        widget=KeyArea(rows=2),
     )
     generate_key = forms.BooleanField(label="Generate one for me", required=False)
 
