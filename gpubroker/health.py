@@ -82,6 +82,8 @@ def providers(now: datetime) -> Part:
     """Not ready without any provider: a dashboard that can rent nothing must say so (BUG-003)."""
     rows = {row.provider: row for row in ProviderHealth.objects.all()}
     each = {name: provider(rows.get(name), now) for name in registry.names()}
+    for name in settings.PROVIDERS.keys() - each.keys():
+        each[name] = {"ok": False, "detail": "has a key, but this version cannot use it"}
     ok = bool(each) and all(part["ok"] for part in each.values())
     detail = {} if each else {"detail": "no provider has a key"}
     return {"ok": ok, "each": each, "simulated": settings.SIMULATED} | detail

@@ -26,3 +26,7 @@ os.environ |= {
 }
 
 from gpubroker.settings import *  # noqa: E402, F403
+
+# Nothing is collected for tests: plain names instead of hashed ones.
+STORAGES |= {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}  # noqa: F405
+STATIC_ROOT.mkdir()  # noqa: F405 - whitenoise warns else

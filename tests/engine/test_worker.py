@@ -12,11 +12,11 @@ from django_q.models import OrmQ
 
 from gpubroker import canary
 from gpubroker.canary import Canaries
-from gpubroker.supervise import Child, django_command, stop_all
+from gpubroker.supervise import Child, stop_all
 from gpubroker.worker import Worker
 from sessions.models import Heartbeat
 
-from .machine import Machine, alive, children, descendants, kill, until
+from .machine import alive, descendants, until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -141,39 +141,3 @@ def test_a_child_that_keeps_dying_is_started_with_growing_pauses() -> None:
         pauses.append(child.next_start_at - time.monotonic())
     assert pauses == sorted(pauses)
     assert pauses[2] > 0.5
-
-
-@pytest.mark.xdist_group("engine")
-def test_a_killed_slice_is_taken_over_and_sigterm_stops_everything(machine: Machine) -> None:
-    """Real slices over an empty database: kill -9 at all workers, the slots change hands."""
-    worker = Child("worker", django_command("worker"), machine.environment)
-    worker.ensure()
-    try:
-        until(lambda: generations(machine) == [1, 1] and running(machine), "two slices run")
-        (main,) = children(worker.pid)
-        (sentinel,) = children(main)
-        kill(*children(sentinel))
-        until(lambda: min(generations(machine)) >= 2 and running(machine), "others took over")
-        tree = [worker.pid, *descendants(worker.pid)]
-        began = time.monotonic()
-        worker.process.terminate()
-        assert worker.process.wait(30) == 0
-        until(lambda: not any(map(alive, tree)), "nothing is left", 5)
-        assert time.monotonic() - began < 30
-        assert machine.query("SELECT name FROM gpu_sessions_heartbeat") == [("worker",)]
-    finally:
-        worker.kill()
-
-
-def generations(machine: Machine) -> list[int]:
-    rows = machine.query("SELECT generation FROM gpu_sessions_slot ORDER BY number")
-    return [generation for (generation,) in rows]
-
-
-def running(machine: Machine) -> bool:
-    """Every slot has beaten after it was given out: only a running slice does that."""
-    rows = machine.query("SELECT COUNT(DISTINCT beat_at) FROM gpu_sessions_slot")
-    first = machine.query("SELECT number, beat_at FROM gpu_sessions_slot ORDER BY number")
-    time.sleep(1.5)
-    second = machine.query("SELECT number, beat_at FROM gpu_sessions_slot ORDER BY number")
-    return bool(rows) and all(a[1] and a[1] != b[1] for a, b in zip(first, second, strict=True))

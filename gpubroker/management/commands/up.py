@@ -1,5 +1,6 @@
 """manage.py up: the whole of gpubroker on one machine, in one process tree."""
 
+import os
 from argparse import ArgumentParser
 
 from django.conf import settings
@@ -26,6 +27,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: str, host: str, port: int, web_only: bool, **options: object) -> None:
+        os.umask(0o077)  # database and keys are for this account alone
         stop = StopSignal()
         start.require_free_port(host, port)
         for problem in settings.CONFIG_PROBLEMS:

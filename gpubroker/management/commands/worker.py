@@ -1,5 +1,6 @@
 """manage.py worker: everything that runs in the background, on this machine."""
 
+import os
 from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand
@@ -19,6 +20,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: str, cluster: bool, **options: object) -> None:
+        os.umask(0o077)
         # Each form loads only what it needs: the guard stays small, the cluster is patched.
         if cluster:
             from gpubroker.cluster import run
