@@ -199,7 +199,7 @@ def _visit(target: Target, sock: socket.socket) -> Iterator[tuple[fabric.Connect
     finally:
         watchdog.cancel()
         _cut(sock)
-        connection.client.close()  # fabric's own close leaves a half-open transport behind
+        _close(connection.client)
 
 
 def _connection(target: Target, sock: socket.socket) -> fabric.Connection:
@@ -240,6 +240,14 @@ def _cut(sock: socket.socket) -> None:
     """Whatever waits for the other side sees its end."""
     with suppress(OSError):  # it has hung up already
         sock.shutdown(socket.SHUT_RDWR)
+
+
+def _close(client: paramiko.SSHClient) -> None:
+    """Also what fabric's own close leaves behind: a half-open transport and its timer."""
+    transport = client.get_transport()
+    if transport is not None:
+        transport.packetizer.complete_handshake()
+    client.close()
 
 
 def _login(connection: fabric.Connection, witness: Witness, target: Target) -> Check:
