@@ -30,7 +30,7 @@ def connect(session: Session, attempt: Attempt | None) -> Connect | None:
     if attempt is None or way is None or attempt.is_closed:
         return None
     host, port, user = way["host"], int(way["port"]), way["user"]
-    key_file = f"~/.ssh/gpubroker-{session.code}" if session.generated_key else ""
+    key_file = f"~/.ssh/{alias(session)}" if session.generated_key else ""
     identity = f"-i {key_file} -o IdentitiesOnly=yes " if key_file else ""
     return Connect(
         command=f"ssh {identity}-p {port} {user}@{host}",
@@ -58,6 +58,7 @@ def _is_address(text: str) -> bool:
 
 
 def alias(session: Session) -> str:
+    """What the machine is called in ssh's files, and the file of its generated key."""
     return f"gpu-{session.code[:6]}"
 
 

@@ -1,21 +1,23 @@
 """Sockets: subscribe first, then send the whole present state, then what the tailer sends."""
 
 import asyncio
-import logging
 import time
 from uuid import UUID
 
+from asgiref.sync import async_to_sync
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import get_channel_layer
 from django.conf import settings
+from django.contrib.auth.signals import user_logged_out
+from django.dispatch import receiver
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from . import live, tailer
 from .models import Session
-
-logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 30
 SIGNED_OUT, NOT_FOUND, NOTHING_TO_SAY = 4401, 4404, 1008
@@ -138,3 +140,12 @@ class SessionConsumer(LiveConsumer):
         session = Session.objects.get(pk=self.pk)
         strip = live.strip_push(self.audience, now)
         return live.session_push(session, now) + strip + live.beat_push(now)
+
+
+@receiver(user_logged_out)
+def goodbye(request: HttpRequest, **kwargs: object) -> None:
+    """Closes the sockets of this login in this process; others find out at their next beat."""
+    key = request.session.session_key
+    if key:
+        send = async_to_sync(get_channel_layer("local").group_send)
+        send(live.login_group(key), {"type": "live.goodbye"})

@@ -81,7 +81,7 @@ def wrap(name: str, inner: str, version: int, *, push: bool) -> SafeString:
     """Only a push says "replace": htmx would tear such an element out of an ordinary page."""
     oob = mark_safe(' hx-swap-oob="true"') if push else ""
     return format_html(
-        '<div id="session-{}" class="session-{}" data-version="{}"{}>{}</div>\n',
+        '<div id="session-{}" class="session-{}" data-v="{}"{}>{}</div>\n',
         name, name, version, oob, inner,
     )  # fmt: skip
 

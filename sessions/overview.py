@@ -132,7 +132,7 @@ def trouble(session: Session, now: datetime) -> str:
         late = now - session.state_since > span(RULES.destroy_alert)
         return "not yet gone, still being destroyed" if late else ""
     if session.state == State.RUNNING and session.expires_at - now < page.ENDS_SOON:
-        return "ends soon"
+        return "ends soon: extend it, or let it end"
     return ""
 
 

@@ -35,7 +35,9 @@ class Notice:
     tone: str  # ok, warn, bad
     title: str
     text: str = ""
-    words: str = ""  # the provider's, or the SSH server's
+    words: str = ""  # somebody else's, in quotes
+    speaker: str = ""  # who said so
+    proof: tuple[datetime, ...] = ()  # the two readings that did not find the machine
     advice: str = ""
     money: str = ""
 
@@ -117,6 +119,18 @@ def place(attempt: Attempt | None) -> str:
     return (attempt.offer.get("place") or attempt.offer.get("country") or "") if attempt else ""
 
 
+PROVIDER_SAID = ("boot_timeout", "boot_failed", "no_offers", "offer_gone", "no_funds", "auth",
+                 "invalid", "not_created")  # fmt: skip
+SSH_SAID = ("ssh_timeout", "ssh_refused", "host_key_changed")
+
+
+def speaker(reason: str, provider: str) -> str:
+    """Who said what stands beside a reason; empty = we did."""
+    if reason in PROVIDER_SAID:
+        return provider
+    return "SSH" if reason in SSH_SAID else ""
+
+
 def status(session: Session) -> str:
     """The state in a few words, failures first: the headline and the page's title."""
     went_wrong = {Outcome.FAILED: "Failed", Outcome.LOST: "Lost"}.get(session.outcome)
@@ -159,12 +173,13 @@ def notice(
         return ended_notice(session, attempt, cost, provider)
     if session.host_key_changed:
         why = explain.reason("host_key_changed")
-        return Notice(tone="bad", title=why.title, text=why.meaning, words=session.ssh_message,
+        return Notice(tone="bad", title=why.title, text=why.meaning, words=session.ssh_message, speaker="SSH",
                       advice="gpubroker runs nothing on it any more. Stop it unless you know why.",
                       money=money_words(cost, provider))  # fmt: skip
     if session.unreachable_since:
         return Notice(
             tone="warn", title="SSH does not answer", words=session.ssh_message,
+            speaker="The last look",
             text=f"{session.ssh_failures} looks in a row failed. The machine is not destroyed for "
             "that: it may come back, and it is looked at every minute.",
             advice="Stop it if you do not want to wait.", money=money_words(cost, provider),
@@ -186,6 +201,7 @@ def stopping_notice(
         title=title,
         text=f"{why.meaning} {next_step(attempt, provider)}".strip(),
         words=session.reason_text or (attempt.destroy_message if attempt and late else ""),
+        speaker=speaker(session.reason, provider) if session.reason_text else provider,
         advice=why.advice if bad else "",
         money=money_words(cost, provider),
     )
@@ -208,15 +224,28 @@ def ended_notice(
 ) -> Notice:
     why = explain.reason(session.reason)
     bad = session.outcome in (Outcome.FAILED, Outcome.LOST)
-    prefix = "Failed: " if session.outcome == Outcome.FAILED else ""
+    existed = attempt is not None and bool(attempt.instance_id)
+    title = "Confirmed gone" if existed else "Ended: nothing was created"
+    if bad:
+        lost = session.outcome == Outcome.LOST
+        title = why.title if lost else f"Failed: {_inside(why.title)}"
     return Notice(
         tone="bad" if bad else "ok",
-        title=f"{prefix}{_inside(why.title)}" if prefix else why.title,
-        text=f"{why.meaning} {proof_words(attempt, provider)}".strip(),
+        title=title,
+        text=f"{why.meaning if bad else why.title + '.'} {proof_words(attempt, provider)}",
         words=session.reason_text,
+        speaker=speaker(session.reason, provider),
+        proof=proof(attempt) if existed else (),
         advice=why.advice if bad else "",
         money=f"Nothing is billed any more. It cost {dollars(cost.so_far)} by our count.",
     )
+
+
+def proof(attempt: Attempt | None) -> tuple[datetime, ...]:
+    """When the two (first and last) readings were made that did not find the machine."""
+    if attempt is None or attempt.absences < 2:
+        return ()
+    return tuple(at for at in (attempt.first_absence_at, attempt.last_absence_at) if at)
 
 
 def _inside(title: str) -> str:
@@ -226,7 +255,7 @@ def _inside(title: str) -> str:
 def proof_words(attempt: Attempt | None, provider: str) -> str:
     if attempt is None or not attempt.instance_id:
         return "No machine was ever created."
-    return f"Confirmed gone: {provider} knows neither the machine nor our label."
+    return f"{provider} knows neither the machine nor our label."
 
 
 def money_words(cost: money.Cost, provider: str) -> str:
@@ -269,7 +298,6 @@ def attempt_line(attempt: Attempt, session: Session, provider: str) -> AttemptLi
     where = " · ".join(
         filter(None, (place(attempt), machine(attempt), f"offer {attempt.offer_id}"))
     )
-    proof = (attempt.first_absence_at, attempt.last_absence_at) if attempt.absences > 1 else ()
     return AttemptLine(
         number=attempt.number,
         what=name(session, attempt),
@@ -279,7 +307,7 @@ def attempt_line(attempt: Attempt, session: Session, provider: str) -> AttemptLi
         verdict=verdict,
         note=note,
         words=attempt.message,
-        proof=tuple(at for at in proof if at),
+        proof=proof(attempt),
     )
 
 

@@ -22,6 +22,7 @@ class Step:
     since: datetime | None = None
     waiting_for: str = ""
     words: str = ""  # somebody else's: shown in quotes
+    whole: float | None = None  # the last step: seconds since the first
     gives_up_at: datetime | None = None
 
 
@@ -35,7 +36,7 @@ def start_steps(
     steps = walk(milestones(session, attempt))
     missing = next((i for i, step in enumerate(steps) if step.state == TODO), None)
     if missing is None:
-        return steps
+        return [*steps[:-1], summed(steps)]
     since = (steps[missing - 1].at if missing else None) or session.created_at
     if session.state in WAITING:
         steps[missing] = under_way(steps[missing], since, session, attempt, provider, rules)
@@ -43,6 +44,12 @@ def start_steps(
         ended = FAILED if session.outcome in (Outcome.FAILED, Outcome.LOST) else CUT
         steps[missing] = replace(steps[missing], state=ended, words=session.reason_text)
     return steps
+
+
+def summed(steps: Sequence[Step]) -> Step:
+    """The last step, with the time that all took together."""
+    first, last = steps[0].at, steps[-1].at
+    return replace(steps[-1], whole=(last - first).total_seconds() if first and last else None)
 
 
 def walk(milestones: Milestones) -> list[Step]:
@@ -149,7 +156,9 @@ def end_steps(session: Session, attempt: Attempt | None, asked_at: datetime | No
         return []
     steps = walk(end_milestones(session, attempt, asked_at))
     missing = next((i for i, step in enumerate(steps) if step.state == TODO), None)
-    if missing is not None and session.state == State.STOPPING:
+    if missing is None:
+        return [*steps[:-1], summed(steps)]
+    if session.state == State.STOPPING:
         since = (steps[missing - 1].at if missing else None) or session.state_since
         steps[missing] = replace(steps[missing], state=NOW, since=since)
     return steps

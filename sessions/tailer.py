@@ -81,7 +81,7 @@ class Tailer:
             await asyncio.sleep(RESTART_SECONDS)
 
     async def follow(self) -> None:
-        changed, pause = await database_sync_to_async(watch)()
+        changed, pause = watch()
         while True:
             if changed() or self.totals_due():
                 await self.push()

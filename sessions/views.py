@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from . import asks, audit, live, vault
+from .connect import alias
 from .models import Session
 from .overview import overview
 
@@ -87,7 +88,7 @@ def session_key(request: HttpRequest, pk: UUID) -> HttpResponse:
     pem = vault.unseal(session.generated_key, f"generated:{session.pk}")
     audit.append("session.key_downloaded", session=session, actor=asks.actor(request.user))
     response = HttpResponse(pem, content_type="application/x-pem-file")
-    response["Content-Disposition"] = f'attachment; filename="gpubroker-{session.code}"'
+    response["Content-Disposition"] = f'attachment; filename="{alias(session)}"'
     response["Cache-Control"] = "no-store, private"
     return response
 

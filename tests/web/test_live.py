@@ -1,0 +1,374 @@
+"""The live stream: what changes is sent to those who may see it, newest last, and nothing else."""
+
+import asyncio
+import sqlite3
+import time
+from datetime import timedelta
+
+import pytest
+from asgiref.sync import async_to_sync
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from channels.testing import WebsocketCommunicator
+from django.conf import settings
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from gpubroker.asgi import application
+from providers import registry
+from sessions import consumers, live, tailer
+from sessions.models import Session
+from sessions.states import State
+from tests.factories import make_user
+from tests.web.scenes import build
+
+pytestmark = pytest.mark.django_db
+PATIENCE = 30
+
+
+@pytest.fixture(autouse=True)
+def stream(monkeypatch):
+    """A stream of this test alone, driven by hand: nothing runs behind the test's back."""
+    fresh = tailer.Tailer(totals_at=time.monotonic() + 3600)
+    monkeypatch.setattr(tailer, "tailer", fresh)
+    monkeypatch.setattr(tailer, "ensure", lambda: None)
+    monkeypatch.setattr(registry, "names", lambda: ["vastai"])
+    live.watched.clear()
+    fresh.changed()
+    return fresh
+
+
+def login(user) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def socket(path: str, client: Client | None, origin: str = "http://127.0.0.1:8080"):
+    headers = [(b"origin", origin.encode())] if origin else []
+    if client:
+        cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+        headers.append((b"cookie", f"{settings.SESSION_COOKIE_NAME}={cookie}".encode()))
+    return WebsocketCommunicator(application, path, headers=headers)
+
+
+async def opened(path: str, client: Client) -> tuple[WebsocketCommunicator, str]:
+    """An open socket and the present state that it got first."""
+    link = socket(path, client)
+    connected, _ = await link.connect(timeout=PATIENCE)
+    assert connected
+    return link, await link.receive_from(timeout=PATIENCE)
+
+
+async def closed_with(link: WebsocketCommunicator) -> int:
+    while True:
+        message = await link.receive_output(timeout=PATIENCE)
+        if message["type"] == "websocket.close":
+            return message["code"]
+
+
+def touch(session: Session, **columns) -> None:
+    columns |= {"changed_at": timezone.now(), "version": session.version + 1}
+    Session.objects.filter(pk=session.pk).update(**columns)
+    session.refresh_from_db()
+
+
+change = database_sync_to_async(touch)
+
+
+def path_of(session: Session) -> str:
+    return f"/ws/sessions/{session.pk}/"
+
+
+def test_the_present_state_comes_first_then_what_changes(stream):
+    session, _ = build("key", timezone.now())
+    client = login(session.owner)
+
+    @async_to_sync
+    async def run():
+        link, first = await opened(path_of(session), client)
+        assert "Checking SSH" in first and 'id="session-steps"' in first and 'id="beat"' in first
+        await change(session, state=State.RUNNING, verified_at=timezone.now())
+        await stream.push()
+        pushed = await link.receive_from(timeout=PATIENCE)
+        assert "Running" in pushed and f'data-v="{session.version}"' in pushed
+        await link.disconnect()
+
+    run()
+
+
+def test_only_parts_that_differ_are_sent_again(stream):
+    session, _ = build("running", timezone.now())
+    live.watched[live.session_group(session.pk)] = 1
+    touch(session)
+    stream.collect()
+    touch(session, ssh_attempts=9)
+    (push,) = stream.collect()
+    assert 'id="session-cost"' in push.text and 'id="session-connect"' not in push.text
+    stream.forget(session.pk)
+    touch(session)
+    (push,) = stream.collect()
+    assert 'id="session-connect"' in push.text
+
+
+def test_nothing_is_rendered_for_nobody_and_nothing_twice(stream):
+    session, _ = build("running", timezone.now())
+    touch(session)
+    assert stream.collect() == []
+    live.watched[live.session_group(session.pk)] = 1
+    touch(session)
+    assert len(stream.collect()) == 1
+    assert stream.collect() == []
+
+
+def test_totals_move_without_a_commit(stream):
+    session, _ = build("running", timezone.now())
+    stream.changed()
+    stream.totals_at = 0
+    assert stream.collect() == []
+    live.watched[live.strip_group(str(session.owner_id))] = 1
+    stream.totals_at = 0
+    assert ["totals" in push.text for push in stream.collect()] == [True]
+    assert not stream.totals_due()
+
+
+def test_a_late_commit_is_not_missed(stream):
+    session, _ = build("running", timezone.now())
+    stream.changed()
+    Session.objects.filter(pk=session.pk).update(
+        version=7, changed_at=timezone.now() - timedelta(seconds=30)
+    )
+    assert [s.pk for s in stream.changed()] == [session.pk]
+
+
+def test_what_was_read_before_the_snapshot_never_replaces_it():
+    session, _ = build("running", timezone.now())
+    client = login(session.owner)
+
+    @async_to_sync
+    async def run():
+        link, _ = await opened(path_of(session), client)
+        layer, group = get_channel_layer("local"), live.session_group(session.pk)
+        old, new = time.monotonic() - 60, time.monotonic()
+        await layer.group_send(group, {"type": "live.push", "text": "old", "read_at": old})
+        await layer.group_send(group, {"type": "live.push", "text": "new", "read_at": new})
+        assert await link.receive_from(timeout=PATIENCE) == "new"
+        await link.disconnect()
+
+    run()
+
+
+def test_the_list_gets_rows_and_a_new_order_when_sessions_come_and_go(stream):
+    session, _ = build("booting", timezone.now())
+    client, audience = login(session.owner), str(session.owner_id)
+
+    @async_to_sync
+    async def run():
+        link, first = await opened("/ws/sessions/", client)
+        assert f'id="row-{session.code}"' in first and 'id="totals"' in first
+        await change(session)
+        await stream.push()
+        whole = [await link.receive_from(timeout=PATIENCE) for _ in range(2)]
+        assert 'id="session-list"' in whole[1]
+        await change(session, state=State.VERIFYING)
+        await stream.push()
+        totals, row = [await link.receive_from(timeout=PATIENCE) for _ in range(2)]
+        assert 'id="totals"' in totals and 'hx-swap-oob="true"' in row
+        assert f'id="row-{session.code}"' in row and 'id="session-list"' not in row
+        ended = {"state": State.ENDED, "outcome": "ok", "ended_at": timezone.now()}
+        await change(session, **ended)
+        await stream.push()
+        moved = [await link.receive_from(timeout=PATIENCE) for _ in range(2)]
+        assert 'id="session-list"' in moved[1] and "Ended" in moved[1]
+        await link.disconnect()
+
+    run()
+    assert live.watched[live.list_group(audience)] == 0
+
+
+def test_nobody_hears_of_somebody_elses_session(stream):
+    mine, _ = build("running", timezone.now())
+    other, _ = build("running", timezone.now())
+    client = login(mine.owner)
+    stream.changed()
+
+    @async_to_sync
+    async def run():
+        link, first = await opened("/ws/sessions/", client)
+        assert other.code not in first
+        await change(other)
+        await stream.push()
+        assert await link.receive_nothing(timeout=0.2)
+        await link.disconnect()
+
+    run()
+
+
+def test_who_sees_all_hears_of_all(stream):
+    session, _ = build("running", timezone.now())
+    client = login(make_user(is_superuser=True))
+
+    @async_to_sync
+    async def run():
+        link, first = await opened("/ws/sessions/", client)
+        assert session.code in first
+        await change(session)
+        await stream.push()
+        assert 'id="totals"' in await link.receive_from(timeout=PATIENCE)
+        assert session.code in await link.receive_from(timeout=PATIENCE)
+        await link.disconnect()
+
+    run()
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example.org", ""])
+def test_another_or_no_origin_is_refused(origin):
+    client = login(make_user())
+
+    @async_to_sync
+    async def run():
+        connected, _ = await socket("/ws/sessions/", client, origin).connect(timeout=PATIENCE)
+        assert not connected
+
+    run()
+
+
+def test_without_a_login_and_for_foreign_sessions_it_closes():
+    session, _ = build("running", timezone.now())
+    stranger = login(make_user())
+
+    @async_to_sync
+    async def run():
+        for client, code in ((None, 4401), (stranger, 4404)):
+            link = socket(path_of(session), client)
+            await link.connect(timeout=PATIENCE)
+            assert await closed_with(link) == code
+            await link.disconnect()
+
+    run()
+    assert not +live.watched
+
+
+def test_whoever_sends_is_shown_out():
+    client = login(make_user())
+
+    @async_to_sync
+    async def run():
+        link, _ = await opened("/ws/sessions/", client)
+        await link.send_to(text_data="hello")
+        assert await closed_with(link) == 1008
+        await link.disconnect()
+
+    run()
+
+
+@pytest.mark.parametrize("loss", ["login", "password", "inactive"])
+def test_a_lost_login_closes_the_socket_at_the_next_beat(monkeypatch, loss):
+    monkeypatch.setattr(consumers, "BEAT_SECONDS", 0.01)
+    user = make_user(password="old")
+    client = login(user)
+
+    @database_sync_to_async
+    def lose():
+        if loss == "login":
+            client.session.flush()
+        elif loss == "password":
+            user.set_password("new")
+            user.save()
+        else:
+            user.is_active = False
+            user.save()
+
+    @async_to_sync
+    async def run():
+        link, _ = await opened("/ws/sessions/", client)
+        assert 'id="beat"' in await link.receive_from(timeout=PATIENCE)
+        await lose()
+        assert await closed_with(link) == 4401
+        await link.disconnect()
+
+    run()
+
+
+def test_a_lost_permission_closes_the_socket_at_the_next_beat(monkeypatch):
+    monkeypatch.setattr(consumers, "BEAT_SECONDS", 0.01)
+    session, _ = build("running", timezone.now())
+    viewer = make_user()
+    viewer.user_permissions.add(Permission.objects.get(codename="view_all_sessions"))
+    client = login(viewer)
+
+    @async_to_sync
+    async def run():
+        link, _ = await opened(path_of(session), client)
+        await database_sync_to_async(viewer.user_permissions.clear)()
+        assert await closed_with(link) == 4404
+        await link.disconnect()
+
+    run()
+
+
+def test_signing_out_closes_the_sockets_of_that_login_alone():
+    user = make_user()
+    here, elsewhere = login(user), login(user)
+
+    @async_to_sync
+    async def run():
+        link, _ = await opened("/ws/sessions/", here)
+        other, _ = await opened("/ws/sessions/", elsewhere)
+        await database_sync_to_async(here.post)(reverse("logout"))
+        assert await closed_with(link) == 4401
+        assert await other.receive_nothing(timeout=0.1)
+        await link.disconnect()
+        await other.disconnect()
+
+    run()
+
+
+def test_sqlite_tells_of_commits_of_others_only(tmp_path):
+    database = tmp_path / "db.sqlite3"
+    writer = sqlite3.connect(database, isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("CREATE TABLE t (x)")
+    look = tailer.commits(str(database))
+    assert look()  # the first look counts as news
+    assert not look()
+    writer.execute("INSERT INTO t VALUES (1)")
+    assert look() and not look()
+    writer.execute("SELECT * FROM t")
+    assert not look()
+    writer.close()
+
+
+def test_the_stream_survives_a_failure_and_starts_again_when_dead(monkeypatch, caplog):
+    monkeypatch.undo()
+    calls = []
+
+    async def follow(self):
+        calls.append(1)
+        if len(calls) < 3:
+            raise OSError("database away")
+        await asyncio.sleep(PATIENCE)
+
+    monkeypatch.setattr(tailer.Tailer, "follow", follow)
+    monkeypatch.setattr(tailer, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(tailer, "_task", None)
+
+    @async_to_sync
+    async def run():
+        tailer.ensure()
+        first = tailer._task
+        until = time.monotonic() + PATIENCE
+        while len(calls) < 3 and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        tailer.ensure()
+        assert tailer._task is first and len(calls) == 3
+        first.cancel()
+        await asyncio.sleep(0)
+        tailer.ensure()
+        assert tailer._task is not first
+        tailer._task.cancel()
+
+    run()
+    assert "stumbled" in caplog.text
