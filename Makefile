@@ -28,9 +28,7 @@ clean: ## Remove the environment and caches; data in var/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
-	@if command -v uv >/dev/null; then uv venv --quiet --seed --python '>=3.11' $(VENV); \
-	else $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpubroker needs Python 3.11 or newer")' \
-	&& $(PYTHON) -m venv $(VENV); fi
+	@.ci/venv $(PYTHON) $(VENV)
 
 # Stamps: nothing is installed again while pyproject.toml is unchanged. The application runs from
 # this directory, so only what it depends on goes into the environment.
