@@ -58,13 +58,17 @@ class Answer:
 
     @cached_property
     def json(self) -> object:
-        """The body as JSON, its fractions as Decimal. Raises BadResponse."""
+        """The body as JSON, its fractions as Decimal. Raises BadResponse.
+
+        NaN and Infinity, which JSON does not know but some servers write, become the Decimals
+        that clean.number refuses: one such field must not cost the whole answer.
+        """
         try:
             text = self.body.decode("utf-8-sig")
             value = json.loads(
                 text,
                 parse_float=Decimal,
-                parse_constant=_refuse_constant,
+                parse_constant=Decimal,
                 object_pairs_hook=_unique_keys,
             )
         except (ValueError, RecursionError, ArithmeticError):
@@ -72,10 +76,6 @@ class Answer:
         if not _shallow(value):
             raise BadResponse(f"HTTP {self.status} with JSON nested deeper than {MAX_DEPTH}")
         return value
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(name)
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

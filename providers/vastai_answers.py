@@ -42,7 +42,13 @@ def words(answer: Answer) -> str:
 
 
 def _message(answer: Answer) -> str:
-    return (words(answer) or f"HTTP {answer.status} without an explanation")[:500]
+    return (words(answer) or _plain(answer) or f"HTTP {answer.status} without an explanation")[:500]
+
+
+def _plain(answer: Answer) -> str:
+    """A short plain text, as some refusals are; no page of a proxy."""
+    text = answer.body[:300].decode(errors="replace").strip()
+    return "" if text[:1] in ("<", "{", "[") else clean.clean(text)
 
 
 def _auth_refused(answer: Answer) -> bool:

@@ -164,8 +164,6 @@ def test_destroy_outcomes(status: int, body: object, outcome: DestroyOutcome) ->
         (200, "", BadResponse),
         (200, "[]", BadResponse),
         (200, '{"a": 1, "a": 2}', BadResponse),
-        (200, '{"a": NaN}', BadResponse),
-        (200, '{"a": Infinity}', BadResponse),
         (200, '{"a": ' + "[" * 70 + "]" * 70 + "}", BadResponse),
         (200, "[" * 200_000, BadResponse),
         (200, '{"a": ' + "9" * 5000 + "}", BadResponse),

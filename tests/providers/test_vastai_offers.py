@@ -78,6 +78,7 @@ def test_what_was_not_asked_for_is_left_out(changes: dict[str, Any]) -> None:
 
 
 BAD_PRICES = [-1, 0, 1e308, 200.1, "0.3", None, True, [], {}, 10**21]
+BAD_PRICES += [float("nan"), float("inf"), float("-inf")]
 BAD_IDS = [0, -1, 1.5, 2**63, "../x", "", None, True, "12 ", "٣"]
 
 
@@ -106,7 +107,15 @@ def test_odd_but_harmless_fields_do_not_cost_the_offer() -> None:
     odd: dict[str, Any] = dict.fromkeys(
         ["cpu_name", "cpu_cores_effective", "cpu_ram", "inet_up", "inet_down_cost", "reliability2"]
     )
-    odd |= {"cuda_max_good": "x", "end_date": 0, "driver_version": [], "host_id": {}, "extra": 1}
+    odd |= {
+        "dlperf": float("nan"),
+        "cpu_ghz": float("inf"),
+        "cuda_max_good": "x",
+        "end_date": 0,
+        "driver_version": [],
+        "host_id": {},
+        "extra": 1,
+    }
     found = parsed(**odd)
     assert (found.cpu_name, found.cpu_cores, found.inet_up_mbps) == ("", 0, None)
     assert (found.reliability, found.cuda_max, found.ends_at) == (None, "", None)
