@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from .faults import FaultBook, apply_at_once, describe
-from .instances import Instance
+from .instances import GONE, Instance
 from .store import Record
 from .wire import WireLog, iso, parse
 from .world import MONTH_HOURS, Rental, World
@@ -36,7 +36,8 @@ def ledger_line(instance: Instance, now: float) -> Record:
         "provider": instance.provider, "instance_id": instance.instance_id,
         "label": instance.label, "created_at": iso(instance.created_at),
         "gone_at": iso(instance.gone_at) if instance.gone_at is not None else None,
-        "price_per_hour": instance.price_per_hour, "billed_usd": instance.cost(now),
+        "price_per_hour": instance.price_per_hour,
+        "disk_rate": instance.disk_rate, "billed_usd": instance.cost(now),
         "billed_seconds": meter.billed_seconds, "gpu_seconds": meter.gpu_seconds,
         "foreign": instance.foreign, "machine_id": instance.machine_id,
         "offer_id": instance.offer_id, "account": instance.account,
@@ -45,7 +46,8 @@ def ledger_line(instance: Instance, now: float) -> Record:
 
 def truth(world: World, instance: Instance, now: float) -> Record:
     return ledger_line(instance, now) | {
-        "state": instance.phase, "wanted": instance.wanted, "queued": instance.queued,
+        "state": instance.phase if instance.alive else GONE,
+        "wanted": instance.wanted, "queued": instance.queued,
         "gpu_name": instance.gpu_name, "gpu_count": instance.gpu_count,
         "ssh_host": world.host, "ssh_port": instance.ssh_port, "ssh_user": instance.ssh_user,
         "ssh": instance.ssh_mode(now), "keys": [key.text for key in instance.keys],

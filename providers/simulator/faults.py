@@ -40,6 +40,8 @@ AFTER = {
     "lost_not_json": "done, then 200 with an HTML page",
     "cut_body": "done, then the answer stops in the middle",
     "slow": "done, and answered after `seconds`",
+    "late": "done and answered after `seconds`, though the client may be gone by then",
+    "trickle": "done, then the answer comes a byte a second",
 }
 INSIDE = {
     "orphan": "create says success:false and yet names an instance, which exists, stopped",
@@ -156,6 +158,8 @@ EFFECTS: dict[str, tuple[Effect, str]] = {
     "immortal": (immortal, "every destroy is acknowledged and does nothing"),
 }
 CATALOGUE = BEFORE | AFTER | INSIDE | {name: text for name, (_, text) in EFFECTS.items()}
+TIMED = ("slow", "late")
+NUMBERS = ("nth", "times", "rate", "seconds", "seed")
 AT_ONCE = ("instance", "ssh")
 
 
@@ -181,7 +185,7 @@ class Fault:
     @property
     def windowed(self) -> bool:
         """Whether `seconds` says how long it is posted."""
-        return self.seconds is not None and self.fault not in (*EFFECTS, *INSIDE, "slow")
+        return self.seconds is not None and self.fault not in (*EFFECTS, *INSIDE, *TIMED)
 
     @property
     def limit(self) -> float:
@@ -256,6 +260,8 @@ class FaultBook:
             raise ValueError(f"unknown fields {sorted(unknown)}; known: {sorted(known)}")
         if body.get("fault") not in self.catalogue or "operation" not in body:
             raise ValueError(f"give operation and fault, one of {sorted(self.catalogue)}")
+        if wrong := [name for name in NUMBERS if not isinstance(body.get(name, 0), int | float)]:
+            raise ValueError(f"{wrong} must be numbers")
         fault = fault_of({**body, "id": number, "posted_at": now})
         if fault.operation in AT_ONCE:
             if fault.fault not in EFFECTS:

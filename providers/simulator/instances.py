@@ -79,7 +79,7 @@ class Instance:
     meter: Meter
     ssh_user: str = "root"
     foreign: bool = False
-    phase: str = ""  # "", created, loading, running, stopped, exited, unknown, offline, gone
+    phase: str = ""  # "", created, loading, running, stopped, exited, unknown, offline
     wanted: str = "running"
     queued: bool = False  # wants its GPUs back, which somebody else has
     message: str = ""
@@ -137,15 +137,21 @@ class Instance:
         return changed
 
     def enter(self, phase: str, at: float) -> None:
-        self.phase = phase
         self.meter.switch(at, gpu=phase == "running", disk=phase not in (GONE, "offline"))
         self.ssh_from = at + self.ssh_delay if phase == "running" else FOREVER
-        if phase == GONE:
+        if phase == GONE:  # the last phase stays: a late listing still shows it
             self.gone_at, self.agenda = at, []
+        else:
+            self.phase = phase
 
     def ssh_mode(self, now: float) -> str:
         """closed, open, or mute (connected and then silence)."""
-        if self.phase != "running" or now < self.ssh_from or now < self.ssh_refused_until:
+        if (
+            not self.alive
+            or self.phase != "running"
+            or now < self.ssh_from
+            or now < self.ssh_refused_until
+        ):
             return "closed"
         return "mute" if now < self.ssh_mute_until else "open"
 
@@ -157,12 +163,13 @@ class Instance:
     def bill(self, now: float) -> Meter:
         """The meter as it stands now."""
         meter = replace(self.meter)
-        meter.settle(self.gone_at or now)
+        if self.alive:
+            meter.settle(now)
         return meter
 
     def cost(self, now: float) -> float:
         """USD so far."""
-        return self.bill(now).usd
+        return self.bill(now).usd if self.alive else self.meter.usd
 
     def dump(self) -> Record:
         return json.loads(json.dumps(asdict(self)))

@@ -27,12 +27,16 @@ def key_data(text: str) -> bytes | None:
 
 
 def bind(host: str, port: int, *, again: bool) -> socket.socket:
-    """Bound and not listening: connections are refused, and nobody else gets the port."""
+    """Bound and not listening: connections are refused, and nobody else gets the port.
+
+    The first time only a port that nobody has is good; later our own old connections may linger,
+    which the kernel forgives when both the old and the new socket say so.
+    """
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    if again:  # our own old connections may linger
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, again)
         sock.bind((host, port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
     except OSError:
         sock.close()
         raise

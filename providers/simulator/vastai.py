@@ -5,6 +5,7 @@ from aiohttp import web
 from . import vastai_account as account
 from . import vastai_api as api
 from .stock import MODELS
+from .store import Record
 from .vastai_replies import AMENDMENTS, REPLIES, answer, denied, refusal, too_often
 from .vastai_search import BadQuery, query_of, search
 from .wire import Call, Gateway, Handler
@@ -38,6 +39,9 @@ class Vastai:
         instance = self.world.instances.get(("vastai", call.instance_id))
         own = instance is not None and key and instance.details.get("api_key") == key
         return instance.account if own and instance is not None else ""
+
+    def label_of(self, body: Record) -> str:
+        return str(body.get("label") or "")
 
     def too_often(self, call: Call, seconds: float) -> web.Response:
         return too_often(call, seconds)
@@ -82,6 +86,10 @@ def gpu_names(call: Call) -> web.Response:
     return answer({"gpu_names": sorted(model.name for model in MODELS)})
 
 
+def filters(call: Call) -> web.Response:
+    return answer({"success": True, "filters": []})
+
+
 def legacy_list(call: Call) -> web.Response:
     text = "/api/v0/instances/ is deprecated. Use /api/v1/instances/ instead."
     return refusal(410, "gone", f"Endpoint deprecated: {text}")
@@ -103,6 +111,7 @@ ROUTES: list[tuple[str, str, str, Handler, float]] = [
     ("GET", "/api/v0/instances", "list", legacy_list, 20),
     ("PUT", "/api/v0/instances", "change", api.change_many, 4),
     ("DELETE", "/api/v0/instances", "destroy", api.destroy_many, 3),
+    ("GET", "/api/v0/instances/filters", "filters", filters, 1),
     ("GET", "/api/v0/instances/{instance_id}", "read", api.read, 2),
     ("PUT", "/api/v0/instances/{instance_id}", "change", api.change, 1),
     ("DELETE", "/api/v0/instances/{instance_id}", "destroy", api.destroy, 3),

@@ -60,7 +60,7 @@ def attach(call: Call) -> web.Response:
     """An instance_id in the body wins over the path."""
     call.instance_id = str(call.body.get("instance_id") or call.instance_id)
     instance = call.world.find("vastai", call.account, call.instance_id, call.now)
-    if instance is None or not instance.alive:
+    if instance is None:
         return refusal(200, "no_such_instance", f"Instance {call.instance_id} not found.")
     text = str(call.body.get("ssh_key") or "").strip()
     data = key_data(text)
@@ -79,7 +79,7 @@ def attach(call: Call) -> web.Response:
 
 def attached(call: Call) -> web.Response:
     instance = call.world.find("vastai", call.account, call.instance_id, call.now)
-    if instance is None or not instance.alive:
+    if instance is None:
         return refusal(200, "no_such_instance", f"Instance {call.instance_id} not found.")
     keys = json.dumps([as_key(call, key) for key in instance.keys])
     return answer({"success": True, "ssh_keys": keys})
@@ -88,7 +88,7 @@ def attached(call: Call) -> web.Response:
 def detach(call: Call) -> web.Response:
     number = call.request.match_info["key_id"]
     instance = call.world.find("vastai", call.account, call.instance_id, call.now)
-    if instance is None or not instance.alive:
+    if instance is None:
         return refusal(200, "no_such_instance", f"Instance {call.instance_id} not found.")
     left = [key for key in instance.keys if str(key.key_id) != number]
     if len(left) == len(instance.keys):

@@ -39,7 +39,7 @@ def create(call: Call) -> web.Response:
     late = not slots or call.has("orphan") or bid_too_low(call, machine, len(found[1]))
     if not slots and call.body.get("cancel_unavail", "price" not in call.body):
         return no_such_ask(call, 410)
-    instance = rent(call, machine, slots or found[1], stopped=late)
+    instance = rent(call, machine, slots or found[1], stopped=late, queued=not slots)
     created = {"new_contract": int(instance.instance_id)}
     return answer(
         {"success": not late} | created | {"instance_api_key": instance.details["api_key"]}
@@ -97,7 +97,9 @@ def bid_too_low(call: Call, machine: Machine, size: int) -> bool:
     return price is not None and number(price) < min_bid(machine, size)
 
 
-def rent(call: Call, machine: Machine, slots: list[int], *, stopped: bool) -> Instance:
+def rent(
+    call: Call, machine: Machine, slots: list[int], *, stopped: bool, queued: bool
+) -> Instance:
     body, world = call.body, call.world
     disk = number(body.get("disk") or 8)
     bid = body.get("price")
@@ -113,8 +115,8 @@ def rent(call: Call, machine: Machine, slots: list[int], *, stopped: bool) -> In
     instance.details = details(body, bid is not None, min_bid(machine, len(slots)))
     if "args" in str(instance.details["runtype"]).split():
         instance.ssh_delay = 1e9  # the image's own entrypoint: no SSH server
-    instance.queued = stopped and not call.has("orphan")
-    instance.wanted = "running" if instance.queued else instance.wanted
+    if queued:  # starts, and bills, when the GPUs are free
+        instance.queued, instance.wanted = True, "running"
     call.instance_id, call.label, call.effect = instance.instance_id, instance.label, True
     call.strike(instance)
     world.save(instance)
@@ -218,7 +220,7 @@ def read_token(text: str, names: list[str]) -> Record:
 def read(call: Call) -> web.Response:
     if not call.instance_id.isdigit():
         return refusal(400, "invalid_args", "invalid instance_id")
-    instance = call.world.find("vastai", call.account, call.instance_id, call.now)
+    instance = call.world.see("vastai", call.account, call.instance_id, call.now)
     if instance is None:
         return answer({"instances": None})
     record = instance_record(call.world, instance, call.now)
@@ -235,7 +237,7 @@ def missing(call: Call) -> web.Response:
 
 def change(call: Call) -> web.Response:
     instance = call.world.find("vastai", call.account, call.instance_id, call.now)
-    if instance is None or not instance.alive:
+    if instance is None:
         return missing(call)
     return change_one(call, instance)
 
@@ -271,7 +273,7 @@ def change_many(call: Call) -> web.Response:
     if len(numbers) > 64:
         return refusal(400, "invalid_args", f"chunk length of {len(numbers)} > 64")
     found = [call.world.find("vastai", call.account, str(item), call.now) for item in numbers]
-    alive = [instance for instance in found if instance is not None and instance.alive]
+    alive = [instance for instance in found if instance is not None]
     if not alive:
         return refusal(404, "invalid_args", "Invalid instance ID list ids.")
     return [change_one(call, instance) for instance in alive][-1]
@@ -279,7 +281,7 @@ def change_many(call: Call) -> web.Response:
 
 def reboot(call: Call) -> web.Response:
     instance = call.world.find("vastai", call.account, call.instance_id, call.now)
-    if instance is None or not instance.alive:
+    if instance is None:
         return missing(call)
     if instance.phase != "running":
         return refusal(200, "invalid_id", "Instance is not running.")
@@ -292,7 +294,7 @@ def reboot(call: Call) -> web.Response:
 
 def change_bid(call: Call) -> web.Response:
     instance = call.world.find("vastai", call.account, call.instance_id, call.now)
-    if instance is None or not instance.alive:
+    if instance is None:
         return missing(call)
     if not instance.details.get("is_bid"):
         return refusal(400, "invalid_args", "Can't change price of on-demand contract.")
@@ -309,7 +311,7 @@ def destroy(call: Call) -> web.Response:
     if not call.instance_id.isdigit():
         return refusal(400, "invalid_args", "invalid instance_id")
     instance = call.world.find("vastai", call.account, call.instance_id, call.now)
-    if instance is None or not instance.alive:
+    if instance is None:
         return missing(call)
     end(call, instance)
     return answer({"success": True})
@@ -335,7 +337,7 @@ def destroy_many(call: Call) -> web.Response:
     if not numbers:
         return refusal(400, "invalid_args", "instance_ids list required")
     found = [call.world.find("vastai", call.account, str(item), call.now) for item in numbers]
-    alive = [instance for instance in found if instance is not None and instance.alive]
+    alive = [instance for instance in found if instance is not None]
     if not alive:
         return refusal(404, "instances_not_found", "None of the instances were found.")
     for instance in alive:

@@ -1,5 +1,6 @@
 """How Vast.ai words its refusals, among them those a fault asks for."""
 
+import json
 from collections.abc import Callable
 from itertools import count
 
@@ -12,7 +13,9 @@ turn = count()
 
 
 def answer(body: object, status: int = 200) -> web.Response:
-    return web.json_response(body, status=status)
+    """JSON. The official client insists on a Content-Type without a charset."""
+    headers = {"Content-Type": "application/json"}
+    return web.Response(body=json.dumps(body).encode(), status=status, headers=headers)
 
 
 def refusal(status: int, error: str, message: str, **more: object) -> web.Response:
@@ -115,10 +118,22 @@ def strange(body: Record) -> Record:
     return body | {"instances": rows}
 
 
+def odd(body: Record) -> Record:
+    """Unknown fields, and values that no careful client believes, in every row."""
+    values = [float("nan"), -1.0, "0.05", None, 1e308, True]
+    name = "offers" if "offers" in body else "instances"
+    rows = [
+        {**dict(row), "dph_total": values[at % len(values)], "cpu_cores": None, "news": {"a": [1]}}
+        for at, row in enumerate(list(body.get(name) or []))
+    ]
+    return body | {name: rows}
+
+
 AMENDMENTS: dict[str, tuple[Callable[[Record], Record], str]] = {
     "duplicate_rows": (doubled, "the first row of the page appears twice"),
     "lost_row": (short, "a row is missing though the total counts it"),
     "total_shifts": (shifted, "the total is one too high"),
     "token_loop": (looping, "the next token leads to the first page for ever"),
+    "odd_rows": (odd, "prices NaN, negative, text, null, huge, true; unknown fields"),
     "strange_ids": (strange, "ids that are no ids"),
 }

@@ -37,6 +37,8 @@ class Dialect(Protocol):
 
     def too_often(self, call: "Call", seconds: float) -> web.Response: ...
 
+    def label_of(self, body: Record) -> str: ...
+
 
 @dataclass(kw_only=True)
 class Call(Matchable):
@@ -151,7 +153,7 @@ class Gateway:
             later_page=bool(request.query.get("after_token")),
             instance_id=request.match_info.get("instance_id", ""),
             offer_id=request.match_info.get("offer_id", ""),
-            label=str(body.get("label") or body.get("name") or "") if operation == "create" else "",
+            label=self.dialect.label_of(body) if operation == "create" else "",
         )  # fmt: skip
         known = self.world.instances.get((call.provider, call.instance_id))
         call.label = known.label if known else call.label
@@ -163,10 +165,14 @@ class Gateway:
             return await self.misbehave(call, kind, None)
         if kind in self.dialect.replies:
             return self.record(call, self.dialect.replies[kind][0](call))
+        if kind == "late" and call.fault:
+            await asyncio.sleep(self.world.real(call.fault.seconds or 1))
+            call.now = time.time()
         answer = self.dialect.authenticate(call) or handler(call)
         if kind in self.dialect.amendments and isinstance(answer, web.Response):
-            answer = web.json_response(self.dialect.amendments[kind][0](parse(answer.body)))
-        if kind in AFTER:
+            changed = self.dialect.amendments[kind][0](parse(answer.body))
+            answer = web.json_response(changed, status=answer.status)
+        if kind in AFTER and kind != "late":
             return await self.misbehave(call, kind.removeprefix("lost_"), answer)
         return self.record(call, answer)
 
@@ -183,9 +189,9 @@ class Gateway:
         if kind == "slow" and answer is not None:
             await asyncio.sleep(self.world.real(call.fault.seconds or 1) if call.fault else 0)
             return self.record(call, answer)
-        if kind == "cut_body" and isinstance(answer, web.Response):
+        if kind in ("cut_body", "trickle") and isinstance(answer, web.Response):
             self.record(call, answer)
-            return await half(call.request, answer)
+            return await (half if kind == "cut_body" else trickle)(call.request, answer)
         return self.record(call, spoiled(kind.removeprefix("http_")))
 
     def record(self, call: Call, answer: web.StreamResponse | None) -> web.StreamResponse:
@@ -231,14 +237,31 @@ def cut(request: web.Request) -> None:
 
 async def half(request: web.Request, answer: web.Response) -> web.StreamResponse:
     """The right headers and the first half of the body, then the connection ends."""
-    body = bytes(answer.body or b"")  # type: ignore[arg-type]
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-    stream = web.StreamResponse(status=answer.status, headers=headers)
-    await stream.prepare(request)
+    stream, body = await headed(request, answer)
     await stream.write(body[: len(body) // 2])
     if request.transport is not None:
         request.transport.close()
     return stream
+
+
+async def trickle(request: web.Request, answer: web.Response) -> web.StreamResponse:
+    """A byte a second, for as long as the client listens."""
+    stream, body = await headed(request, answer)
+    for at in range(len(body)):
+        if request.transport is None or request.transport.is_closing():
+            break
+        await stream.write(body[at : at + 1])
+        await asyncio.sleep(1)
+    return stream
+
+
+async def headed(request: web.Request, answer: web.Response) -> tuple[web.StreamResponse, bytes]:
+    """A stream with the answer's headers on their way, and the body to come."""
+    body = bytes(answer.body or b"")  # type: ignore[arg-type]
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    stream = web.StreamResponse(status=answer.status, headers=headers)
+    await stream.prepare(request)
+    return stream, body
 
 
 def parse(raw: object) -> Record:

@@ -188,6 +188,15 @@ class World:
     # -- looking
 
     def find(self, provider: str, account: str, instance_id: str, now: float) -> Instance | None:
+        """What a call that changes something works on, listed or not."""
+        instance = self.instances.get((provider, instance_id))
+        if instance is None or instance.account != account:
+            return None
+        self.advance(instance, now)
+        return instance if instance.alive else None
+
+    def see(self, provider: str, account: str, instance_id: str, now: float) -> Instance | None:
+        """What a read shows."""
         instance = self.instances.get((provider, instance_id))
         if instance is None or instance.account != account:
             return None
