@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from . import gpus, registry, waits
 from .countries import country_name
 from .filters import SORTS, Filters, parse, plain_number
-from .models import Lane, Offer, ProviderHealth
+from .models import Lane, Offer, ProviderHealth, Snapshot
 from .search import Result, search
 
 STALE_TTLS = 3  # readings missed until the age of an offer is a warning
@@ -159,11 +159,16 @@ def providers(request: HttpRequest) -> HttpResponse:
             "freshness": freshness(health, now),
             "offers": counts.get(health.provider, 0),
             "lanes": [lane for lane in lanes if lane.provider == health.provider],
+            "snapshot": _last_listing(health.provider),
         }
         for health in _health()
     ]
     context = {"cards": cards, "missing": _missing(), "now": now}
     return render(request, "providers/providers.html", context)
+
+
+def _last_listing(provider: str) -> Snapshot | None:
+    return Snapshot.objects.filter(provider=provider).order_by("-started_at").first()
 
 
 def _missing() -> list[dict[str, str]]:

@@ -147,11 +147,12 @@ document.addEventListener("keydown", (e) => {
     act();
   }
 });
-document.addEventListener("input", (e) => {
-  if (!e.target.matches?.("[data-narrows]")) return;
-  e.stopPropagation();
-  narrow(e.target);
-}, true);
+for (const name of ["input", "change"])
+  document.addEventListener(name, (e) => {
+    if (!e.target.matches?.("[data-narrows]")) return;
+    e.stopPropagation(); // it is no filter of the form
+    narrow(e.target);
+  }, true);
 document.addEventListener("submit", (e) => {
   const button = e.submitter ?? e.target.querySelector("[data-once]");
   if (!button?.dataset.once) return;
