@@ -1,0 +1,462 @@
+"""The whole of gpubroker as real processes, in a directory of its own, on ports of its own.
+
+The simulator, the web server and the worker run as a person would start them; tests look at
+them from outside: pages over HTTP, rows through a read-only connection, the simulator's ledger.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from .invariants import Evidence, check_invariants, find_secrets, instants, with_data
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET_KEY = "only-for-tests-" + "0123456789abcdefghij" * 3
+ENCRYPTION_KEY = "b25seS1mb3ItdGVzdHMtMDEyMzQ1Njc4OTAxMjM0NTY="
+ACCOUNT, OTHER_ACCOUNT = "4711", "4712"
+PATIENCE = 120.0  # seconds
+OURS = ("GPUBROKER_", "VASTAI_", "VAST_", "TENSORDOCK_", "DEPLOYMENT_ID", "DATABASE_URL")
+DEAD_LABEL = "gb1-{}-aaaabbbbccccdddd-1-00000000"
+
+
+def until(what: str, condition: Callable[[], object], seconds: float = PATIENCE) -> object:
+    """The first truthy value; AssertionError with the last value when there is none in time."""
+    end, pause = time.monotonic() + seconds, 0.05
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:.0f} s: {what} (last: {value!r})")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.5)
+    return value
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    below = [int(child) for child in text.split()]
+    return below + [each for child in below for each in descendants(child)]
+
+
+@dataclass
+class Part:
+    """One process that the world started, in a session of its own."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def pids(self) -> list[int]:
+        return [self.pid, *descendants(self.pid)]
+
+    def kill(self) -> None:
+        """SIGKILL to all of it at one moment, as when the power fails."""
+        for pid in self.pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+
+    def text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A migrated database with an administrator, static files, and her one-time link's path."""
+
+    data: Path
+    signin: str
+
+
+def make_template(directory: Path) -> Template:
+    data = directory / "data"
+    environment = surroundings(data, {})
+    migrate, static = ["migrate", "-v0", "--skip-checks"], ["collectstatic", "-v0", "--noinput"]
+    for command in (migrate, static, ["signin_link"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "django", *command],
+            env=environment, cwd=directory, check=True, timeout=120, stdout=subprocess.PIPE,
+        )  # fmt: skip
+    signin = re.search(rb"https?://[^/]+(/\S+)", done.stdout)
+    assert signin
+    return Template(data, signin[1].decode())
+
+
+def surroundings(data: Path, extra: dict[str, str]) -> dict[str, str]:
+    """The environment of a process: nothing of the developer's, our fixed secrets."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return clean | {
+        "DJANGO_SETTINGS_MODULE": "gpubroker.settings",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "GPUBROKER_DATA_DIR": str(data),
+        "GPUBROKER_SECRET_KEY": SECRET_KEY,
+        "GPUBROKER_ENCRYPTION_KEY": ENCRYPTION_KEY,
+        **extra,
+    }
+
+
+class World:
+    """Use as a context manager; `start()` brings everything up and waits until it is ready."""
+
+    def __init__(
+        self, directory: Path, template: Template | None = None, clock: float = 20
+    ) -> None:
+        self.directory = directory
+        self.template = template
+        self.clock = clock
+        self.data = directory / "data"
+        self.data.mkdir(parents=True)
+        self.parts: dict[str, Part] = {}
+        self.starts = 0
+        self.api_key = f"canary-{secrets.token_hex(16)}"
+        self.port, self.vastai_port, self.control_port = free_ports(3)
+        self.environment = surroundings(
+            self.data,
+            {
+                "VASTAI_API_KEY": self.api_key,
+                "VASTAI_BASE_URL": f"http://127.0.0.1:{self.vastai_port}",
+                "GPUBROKER_PORT": str(self.port),
+                "GPUBROKER_SIMULATED": "true",
+                "GPUBROKER_TIME_SCALE": str(clock),
+            },
+        )
+        self.http = requests.Session()
+        self.http.trust_env = False
+        self.zoo: list[str] = []
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    # -- processes
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def control(self) -> str:
+        return f"http://127.0.0.1:{self.control_port}"
+
+    def run(self, name: str, *command: str) -> Part:
+        self.starts += 1
+        log = self.directory / f"{name}-{self.starts}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command, env=self.environment, cwd=self.directory, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self.parts[name] = Part(name, process, log)
+        return self.parts[name]
+
+    def django(self, name: str, *arguments: str) -> Part:
+        return self.run(name, sys.executable, "-m", "django", *arguments)
+
+    def start_simulator(self) -> None:
+        module = [sys.executable, "-m", "providers.simulator", "--steady-market"]
+        part = self.run(
+            "simulator", *module, f"--clock={self.clock}", f"--data-dir={self.directory / 'sim'}",
+            f"--vastai-port={self.vastai_port}", f"--control-port={self.control_port}",
+            f"--account={self.api_key}={ACCOUNT}", f"--account=other={OTHER_ACCOUNT}",
+        )  # fmt: skip
+        ready = until("the simulator is ready", lambda: re.search(r"ready: (.*)", part.text()))
+        assert self.ask("/__sim__")["nonce"] == json.loads(ready[1])["nonce"], "not our simulator"
+
+    def start_web(self) -> None:
+        module = [sys.executable, "-m", "daphne", "--bind", "127.0.0.1", "--port", str(self.port)]
+        self.run("web", *module, "--no-server-name", "gpubroker.asgi:application")
+
+    def start_worker(self) -> None:
+        self.django("worker", "worker")
+
+    def start(self) -> "World":
+        self.start_simulator()
+        if self.template:
+            shutil.copy(self.template.data / "gpubroker.sqlite3", self.data)
+            (self.data / "staticfiles").symlink_to(self.template.data / "staticfiles")
+        self.start_web()
+        self.start_worker()
+        self.wait_ready()
+        self.seed_zoo()
+        if self.template:
+            self.sign_in(self.template.signin)
+        return self
+
+    def ready(self) -> bool:
+        try:
+            return self.http.get(f"{self.base}/readyz", timeout=10).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def wait_ready(self) -> None:
+        until("everything is ready", self.ready)
+
+    def kill(self, *names: str) -> None:
+        for name in names:
+            self.parts[name].kill()
+
+    def stop(self) -> None:
+        for part in self.parts.values():
+            part.kill()
+        self.http.close()
+
+    # -- the marketplace
+
+    def ask(self, path: str) -> dict:
+        answer = requests.get(self.control + path, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def tell(self, path: str, **body: object) -> dict:
+        answer = requests.post(self.control + path, json=body, timeout=30)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def fault(self, operation: str, fault: str, **more: object) -> int:
+        return self.tell("/faults", operation=operation, fault=fault, **more)["id"]
+
+    def lift_faults(self) -> None:
+        requests.delete(f"{self.control}/faults", timeout=30)
+
+    def ledger(self) -> list[dict]:
+        return instants(self.ask("/ledger")["instances"], "created_at", "gone_at")
+
+    def wire(self, since: int = 0) -> list[dict]:
+        return instants(self.ask(f"/wire?since={since}")["requests"], "at", "done_at")
+
+    def seed_zoo(self) -> None:
+        """Machines of others that look as much like ours as they can (safety.md 6.1)."""
+        [row] = self.rows("SELECT deployment_id FROM gpu_sessions_deployment")
+        ours = DEAD_LABEL.format(row["deployment_id"])
+        labels = ["", "training-7", DEAD_LABEL.format("0123456789"), ours, ours[:-1], ours.upper()]
+        labels += [f"{ours}\n", f"{ours}\u200b", f" {ours}", f"<b>{ours}</b>"]
+        for label in labels:
+            self.seed(label)
+        self.seed(ours, account=OTHER_ACCOUNT)
+        self.seed("stopped-by-hand", state="stopped")
+
+    def seed(self, label: str, **more: object) -> None:
+        """On GPUs that no test rents."""
+        made = self.tell("/instances", label=label, gpu_name="H100 SXM", **more)
+        self.zoo.append(made["instance_id"])
+
+    # -- rows
+
+    def rows(self, sql: str, *values: object) -> list[dict]:
+        uri = f"file:{self.data / 'gpubroker.sqlite3'}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, timeout=20)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(sql, values)]
+        finally:
+            connection.close()
+
+    def write(self, sql: str, *values: object) -> None:
+        """Only to let time pass: rows are the product's."""
+        connection = sqlite3.connect(self.data / "gpubroker.sqlite3", timeout=20)
+        with connection:
+            connection.execute(sql, values)
+        connection.close()
+
+    def session(self, pk: str) -> dict:
+        [row] = self.rows("SELECT * FROM gpu_sessions_session WHERE id = ?", pk)
+        return row
+
+    def attempts(self, pk: str) -> list[dict]:
+        return self.rows(
+            "SELECT * FROM gpu_sessions_attempt WHERE session_id = ? ORDER BY number", pk
+        )
+
+    def audit(self, pk: str) -> list[dict]:
+        code = self.session(pk)["code"]
+        sql = "SELECT * FROM gpu_sessions_auditevent WHERE session_code = ? ORDER BY sequence"
+        return with_data(self.rows(sql, code))
+
+    def states(self) -> dict[str, str]:
+        rows = self.rows("SELECT id, state FROM gpu_sessions_session")
+        return {row["id"]: row["state"] for row in rows}
+
+    def offers(self, gpu_name: str = "", count: int = 0) -> list[dict]:
+        """Of one GPU each, on different machines, cheapest first."""
+        rows = self.rows(
+            "SELECT * FROM providers_offer WHERE listed AND gpu_count = 1 AND evicted_until IS NULL"
+            " AND (? = '' OR gpu_name = ?) ORDER BY CAST(base_price_per_hour AS REAL)",
+            gpu_name, gpu_name,
+        )  # fmt: skip
+        used = {row["offer_id"] for row in self.rows("SELECT offer_id FROM gpu_sessions_attempt")}
+        machines: dict[str, dict] = {}
+        for row in rows:
+            if row["offer_id"] not in used:
+                machines.setdefault(row["machine_id"], row)
+        found = list(machines.values())
+        assert len(found) >= count, f"only {len(found)} offers"
+        return found[:count] if count else found
+
+    # -- what people do
+
+    def sign_in(self, path: str) -> None:
+        page = self.http.get(self.base + path, timeout=30)
+        assert page.ok, page.status_code
+        done = self.post(path)
+        assert done.status_code == 302, done.status_code
+        assert self.http.get(f"{self.base}/keys/", timeout=30).ok
+
+    def post(self, path: str, **fields: object) -> requests.Response:
+        token = self.http.cookies["csrftoken"]
+        return self.http.post(
+            self.base + path, data={"csrfmiddlewaretoken": token, **fields},
+            allow_redirects=False, timeout=60,
+        )  # fmt: skip
+
+    def launch(self, offer: dict, **terms: object) -> str:
+        """The session's id as it stands in the database."""
+        fields = {
+            "idempotency_key": str(uuid.uuid4()),
+            "image": "nvidia/cuda:12.4.1-devel-ubuntu22.04",
+            "disk_gb": 16,
+            "hours": 4,
+            "max_price_per_hour": "5",
+            "fallback": "gpu",
+            "generate_key": "on",
+        }
+        path = f"/launch/{offer['provider']}/{offer['offer_id']}/"
+        answer = self.post(path, **(fields | terms))
+        assert answer.status_code == 302, f"{answer.status_code}: {answer.text[-3000:]}"
+        return uuid.UUID(answer.headers["Location"].strip("/").split("/")[-1]).hex
+
+    def ask_to_stop(self, pk: str) -> None:
+        answer = self.post(f"/sessions/{uuid.UUID(pk)}/stop/")
+        assert answer.status_code == 302, answer.status_code
+
+    def page(self, pk: str) -> str:
+        return self.http.get(f"{self.base}/sessions/{uuid.UUID(pk)}/", timeout=30).text
+
+    # -- waiting
+
+    def wait_state(self, pk: str, *states: str, seconds: float = PATIENCE) -> dict:
+        def there() -> dict | None:
+            row = self.session(pk)
+            if row["state"] not in states:
+                assert row["state"] != "ended", f"{row['reason']}: {row['reason_text']}"
+                return None
+            return row
+
+        try:
+            return until(f"session {pk} {states}", there, seconds)
+        except AssertionError as error:
+            raise AssertionError("\n".join([str(error), *self.story(pk)])) from None
+
+    def story(self, pk: str) -> list[str]:
+        return [f"{e['at'][14:23]} {e['action']} {e['reason']} {e['data']}" for e in self.audit(pk)]
+
+    def wait_states(self, pks: Iterable[str], *states: str, seconds: float = PATIENCE) -> None:
+        wanted = set(pks)
+
+        def others() -> dict[str, str]:
+            return {k: v for k, v in self.states().items() if k in wanted and v not in states}
+
+        until(f"{len(wanted)} sessions {states}: {others()}", lambda: not others(), seconds)
+
+    def stop_all(self, seconds: float = PATIENCE) -> None:
+        for pk, state in self.states().items():
+            if state not in ("stopping", "ended"):
+                self.ask_to_stop(pk)
+        self.wait_states(self.states(), "ended", seconds=seconds)
+
+    # -- judgement
+
+    def evidence(self) -> Evidence:
+        """Rows first: what they call gone must be gone in the ledger that is read later."""
+        at = ("created_at", "sent_at", "resolved_at", "gone_at", "ready_at", "ended_at")
+        return Evidence(
+            sessions=instants(self.rows("SELECT * FROM gpu_sessions_session"), *at),
+            attempts=instants(self.rows("SELECT * FROM gpu_sessions_attempt"), *at),
+            audit=instants(
+                with_data(self.rows("SELECT * FROM gpu_sessions_auditevent ORDER BY sequence")),
+                "at",
+            ),
+            audit_verdict=self.audit_verdict(),
+            ledger=self.ledger(),
+            wire=self.wire(),
+        )
+
+    def audit_verdict(self) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "django", "audit_verify", "--skip-checks"],
+            env=self.environment, cwd=self.directory, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        return "" if done.returncode == 0 else done.stderr[-500:]
+
+    def violations(self) -> list[str]:
+        seen = self.evidence()
+        gone = {row["instance_id"] for row in seen.ledger if row["gone_at"] is None}
+        missing = [f"{pk} of the zoo is missing" for pk in self.zoo if pk not in gone]
+        return [
+            *check_invariants(seen),
+            *missing,
+            *find_secrets(self.places(), self.canaries()),
+            *self.log_lines("database is locked"),
+        ]
+
+    def canaries(self) -> list[str]:
+        """What must never be found: our API key, each instance's own, private keys."""
+        world = (self.directory / "sim" / "world.jsonl").read_text()
+        own = re.findall(r'"(?:api_key|jupyter_token)": "([0-9a-f]{16,})"', world)
+        return [self.api_key, "PRIVATE KEY-----", SECRET_KEY, *sorted(set(own))]
+
+    def places(self) -> Iterator[tuple[str, bytes]]:
+        files = [*self.data.glob("gpubroker.sqlite3*"), *self.directory.glob("*.log")]
+        for path in [*files, self.directory / "sim" / "wire.jsonl"]:
+            yield path.name, path.read_bytes()
+
+    def log_lines(self, needle: str) -> list[str]:
+        return [
+            f"{path.name}: {line}"
+            for path in self.directory.glob("*.log")
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+            if needle in line
+        ]
+
+    def tails(self, lines: int = 60) -> str:
+        """The ends of all logs, for a failed test."""
+        found = []
+        for path in sorted(self.directory.glob("*.log")):
+            text = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+            found.append("\n".join([f"== {path.name}", *text]))
+        return "\n".join(found)
