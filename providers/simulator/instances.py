@@ -122,7 +122,8 @@ class Instance:
         return self.hidden_until <= now and (self.alive or now < self.shown_until)
 
     def holds_gpus(self) -> bool:
-        return self.alive and self.wanted == "running" and not self.queued
+        """Or held them when it ended."""
+        return self.wanted == "running" and not self.queued
 
     def plan(self, *steps: tuple[float, str]) -> None:
         self.agenda = sorted(steps)

@@ -117,8 +117,7 @@ class World:
         return {
             slot
             for tenant in self.tenants.get((provider, machine_id), ())
-            if tenant.holds_gpus()
-            or (tenant.gone_at is not None and tenant.gone_at + cooling > now)
+            if tenant.holds_gpus() and (tenant.gone_at is None or tenant.gone_at + cooling > now)
             for slot in tenant.slots
         }
 
