@@ -54,6 +54,12 @@ def strip_group(audience: str) -> str:
     return f"strip-{audience}"
 
 
+def listening() -> set[str]:
+    """The audiences with sockets in this process. Called from a thread: the loop may add some."""
+    groups = [group.partition("-") for group in list(watched)]
+    return {audience for kind, _, audience in groups if kind == "strip"}
+
+
 def login_group(session_key: str) -> str:
     """All sockets of one login, so that signing out closes them."""
     return f"login-{session_key}"

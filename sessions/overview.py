@@ -13,7 +13,7 @@ from providers.waits import span
 from . import explain, money, page, progress
 from .models import Attempt, Session, SessionQuerySet
 from .rules import RULES
-from .states import WAITING, State
+from .states import WAITING, Resolution, State
 
 OPEN_LIMIT = 200
 ENDED_LIMIT = 20
@@ -68,6 +68,7 @@ def totals(visible: SessionQuerySet, now: datetime) -> Totals:
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     sessions = list(visible.open())
     spent = Attempt.objects.filter(session__in=visible, sent_at__isnull=False)
+    spent = spent.exclude(resolution=Resolution.NOT_CREATED)
     attempts = list(spent.filter(Q(gone_at__isnull=True) | Q(gone_at__gte=midnight)))
     ends = (s.expires_at for s in sessions if s.state != State.STOPPING)
     return Totals(

@@ -165,25 +165,39 @@ def notice(
     """The one thing to know before anything else; None when all goes its way."""
     if session.is_open and session.provider not in registry.names():
         why = explain.reason("provider_gone")
-        return Notice(tone="bad", title=why.title, text=why.meaning, advice=why.advice,
-                      money=money_words(cost, provider))  # fmt: skip
+        flow = running_words(cost)
+        return Notice(tone="bad", title=why.title, text=why.meaning, advice=why.advice, money=flow)
     if session.state == State.STOPPING:
         return stopping_notice(session, attempt, cost, provider, now)
     if session.state == State.ENDED:
         return ended_notice(session, attempt, cost, provider)
+    return running_notice(session, cost)
+
+
+def running_notice(session: Session, cost: money.Cost) -> Notice | None:
+    """Troubles that do not end a session by themselves."""
     if session.host_key_changed:
         why = explain.reason("host_key_changed")
-        return Notice(tone="bad", title=why.title, text=why.meaning, words=session.ssh_message, speaker="SSH",
-                      advice="gpubroker runs nothing on it any more. Stop it unless you know why.",
-                      money=money_words(cost, provider))  # fmt: skip
+        return Notice(
+            tone="bad",
+            title=why.title,
+            text=why.meaning,
+            words=session.ssh_message,
+            speaker="SSH",
+            advice="gpubroker runs nothing on it any more. Stop it unless you know why.",
+            money=running_words(cost),
+        )
     if session.unreachable_since:
         return Notice(
-            tone="warn", title="SSH does not answer", words=session.ssh_message,
-            speaker="The last look",
+            tone="warn",
+            title="SSH does not answer",
             text=f"{session.ssh_failures} looks in a row failed. The machine is not destroyed for "
             "that: it may come back, and it is looked at every minute.",
-            advice="Stop it if you do not want to wait.", money=money_words(cost, provider),
-        )  # fmt: skip
+            words=session.ssh_message,
+            speaker="The last look",
+            advice="Stop it if you do not want to wait.",
+            money=running_words(cost),
+        )
     return None
 
 
@@ -258,6 +272,12 @@ def proof_words(attempt: Attempt | None, provider: str) -> str:
     return f"{provider} knows neither the machine nor our label."
 
 
+def running_words(cost: money.Cost) -> str:
+    if not cost.billing or cost.per_hour is None:
+        return "Nothing is billed."
+    return f"Billing {rate(cost.per_hour)} an hour until it is stopped and confirmed gone."
+
+
 def money_words(cost: money.Cost, provider: str) -> str:
     if not cost.billing:
         return "Nothing is billed."
@@ -268,8 +288,7 @@ def money_words(cost: money.Cost, provider: str) -> str:
 def compared(session: Session, attempt: Attempt | None) -> list[Compared]:
     facts, found = (attempt.offer if attempt else {}), session.found
     gpus = found.get("gpus", [])
-    problems = " ".join(found.get("problems", [])).lower()
-    verdict = (lambda *words: not any(w in problems for w in words)) if found else (lambda *w: None)
+    wrong_memory = [" MB on each GPU" in p for p in found.get("problems", [])]
     count = facts.get("gpu_count") or session.gpu_count
     memory = facts.get("gpu_memory_mb") or session.gpu_memory_mb
     driver = f"{found.get('driver', '')} / CUDA {found.get('cuda', '')}" if found else ""
@@ -277,12 +296,12 @@ def compared(session: Session, attempt: Attempt | None) -> list[Compared]:
     return [
         Compared(
             name="GPU", sold=f"{count}× {facts.get('gpu_name') or session.gpu_name}",
-            found=models(gpus) if found else "", same=verdict("gpu", "model", "instead"),
+            found=models(gpus) if found else "", same=all(wrong_memory) if found else None,
         ),
         Compared(
             name="Memory per GPU", sold=f"{memory:,} MB",
             found=", ".join(sorted({f"{mb:,} MB" for _, mb in gpus})) if found else "",
-            same=verdict("memory", "mb"),
+            same=not any(wrong_memory) if found else None,
         ),
         Compared(name="Driver", sold=wanted or "not said", found=driver, same=None),
     ]  # fmt: skip

@@ -105,7 +105,7 @@ class Tailer:
         audiences = set(live.audiences_of(changed)) if changed else set()
         if self.totals_due():
             self.totals_at = time.monotonic()
-            audiences = {group.partition("-")[2] for group in live.watched if "strip-" in group}
+            audiences = live.listening()
         for audience in sorted(audiences):
             pushes += self.list_pushes(audience, changed, read_at)
         return pushes

@@ -36,6 +36,30 @@ function watch() {
   htmx.ajax("GET", page.dataset.live, { swap: "none", source: page });
 }
 
+// What a person opened, scrolled or focused stays so when a fragment is replaced.
+const unfolded = new Set();
+const name = (details) => details.querySelector("summary")?.textContent;
+let focused = "";
+let scrolled = 0;
+
+document.addEventListener("toggle", (e) => {
+  if (e.target.matches?.("details")) unfolded[e.target.open ? "add" : "delete"](name(e.target));
+}, true);
+document.addEventListener("htmx:oobBeforeSwap", (e) => {
+  const old = e.detail.target;
+  focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  scrolled = old.querySelector(".tl")?.scrollTop ?? 0;
+});
+document.addEventListener("htmx:oobAfterSwap", (e) => {
+  const fresh = document.getElementById(e.detail.target.id);
+  if (focused) document.getElementById(focused)?.focus();
+  if (scrolled && fresh?.querySelector(".tl")) fresh.querySelector(".tl").scrollTop = scrolled;
+  for (const d of fresh?.querySelectorAll("details") ?? []) d.open ||= unfolded.has(name(d));
+});
+document.addEventListener("submit", (e) => {
+  if (e.target.id === "stop-form") document.getElementById("stop-dialog").hidePopover?.();
+});
+
 document.addEventListener("htmx:wsOpen", () => {
   open = true;
   heard = Date.now();

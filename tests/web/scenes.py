@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from sessions import hardware
 from sessions.models import Attempt, Session
 from sessions.states import Outcome, Resolution, State
 from tests.factories import make_attempt, make_session
@@ -15,6 +16,7 @@ OFFER = {
     "country": "ES", "place": "Spain", "cuda_max": "12.8", "driver_version": "570.86",
 }  # fmt: skip
 NO_SUCH_ASK = "error 404/3603: no_such_ask Instance type by id 20871 is not available."
+GPU_3060 = [hardware.FoundGPU(name="NVIDIA GeForce RTX 3060", memory_mb=12288)]
 GPU = {"gpus": [["NVIDIA GeForce RTX 4090", 24564]], "driver": "570.86", "cuda": "12.8"}
 
 
@@ -162,9 +164,10 @@ SCENES = {
     ),
     "wrong_hardware": lambda now: (
         State.ENDED,
-        verified(now) | stopped("wrong_hardware", Outcome.FAILED, "RTX 3060 instead of RTX 4090")
+        verified(now)
+        | stopped("wrong_hardware", Outcome.FAILED, "Sold as RTX 4090, found RTX 3060")
         | {"found": {"gpus": [["NVIDIA GeForce RTX 3060", 12288]], "driver": "570.86",
-                     "cuda": "12.8", "problems": ["model RTX 3060 instead of RTX 4090"]}},
+                     "cuda": "12.8", "problems": hardware.compare(GPU_3060, "RTX 4090", 1, 24564)}},
         [gone(now)],
     ),
     "price_breach": lambda now: (
