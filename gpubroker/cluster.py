@@ -17,7 +17,8 @@ from types import TracebackType
 import django_q.cluster
 import django_q.queues
 
-from sessions import slices
+# The tasks are loaded here once instead of by every worker after its fork.
+from sessions import slices, tasks  # noqa: F401
 
 from .supervise import die_with_parent
 

@@ -1,5 +1,6 @@
 """What `manage.py up` does before and around its children."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from django.core.management.base import CommandError
 from sessions.models import Session
 
 from .accounts import signin_path
+from .env import read_environment
 from .supervise import Child, child_environment, django_command
 
 SIMULATED_KEY = "simulated-key-owner"
@@ -100,12 +102,25 @@ def simulator() -> tuple[Child, dict[str, str]]:
         f"--data-dir={directory}",
         f"--clock={settings.TIME_SCALE:g}",  # one factor for both, or the rules would not fit
     )
-    environment = {
+    environment = simulated_environment(vastai_port)
+    return Child("simulator", command, child_environment(environment)), environment
+
+
+def simulated_environment(vastai_port: int) -> dict[str, str]:
+    return {
         "VASTAI_API_KEY": SIMULATED_KEY,
         "VASTAI_BASE_URL": f"http://127.0.0.1:{vastai_port}",
         "GPUBROKER_SIMULATED": "true",
     }
-    return Child("simulator", command, child_environment(environment)), environment
+
+
+def join_simulator() -> None:
+    """For a command beside a running `up`, whose simulator only its own children know."""
+    ports = simulator_directory() / "ports"
+    if not settings.PROVIDERS and ports.exists():
+        environment = simulated_environment(int(ports.read_text().split()[0]))
+        settings.PROVIDERS = read_environment(environment, Path(os.devnull)).providers
+        settings.SIMULATED = True
 
 
 def kept_ports(path: Path, count: int) -> list[int]:

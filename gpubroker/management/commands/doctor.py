@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from gpubroker.health import readiness
+from gpubroker.start import join_simulator
 from providers import registry
 from providers.base import ProviderError
 
@@ -23,6 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object for machines")
 
     def handle(self, *args: str, **options: object) -> None:
+        join_simulator()
         findings = [*configuration(), *parts(), *credentials()]
         ok = all(finding["ok"] for finding in findings)
         if options["json"]:
