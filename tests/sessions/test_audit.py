@@ -164,6 +164,32 @@ def test_a_deletion_with_all_later_numbers_closed_up_is_found() -> None:
     assert not audit.verify().ok
 
 
+def rehash(sequence: int, previous_hash: str) -> str:
+    """A forger who knows how hashes are made -> the new hash."""
+    event = AuditEvent.objects.get(sequence=sequence)
+    event.previous_hash = previous_hash
+    event.hash = audit._hash(event)
+    columns = "previous_hash = %s, hash = %s"
+    forge(f"UPDATE {TABLE} SET {columns} WHERE sequence = %s", previous_hash, event.hash, sequence)
+    return event.hash
+
+
+@pytest.mark.django_db
+def test_a_change_with_its_hash_made_anew_breaks_the_chain_after_it() -> None:
+    events = fill()
+    forge(f"UPDATE {TABLE} SET actor = 'user:9' WHERE sequence = 2")
+    rehash(2, events[0].hash)
+    assert "Event 3 does not follow" in audit.verify().problem
+
+
+@pytest.mark.django_db
+def test_a_gap_with_all_later_hashes_made_anew_is_found() -> None:
+    events = fill()
+    forge(f"DELETE FROM {TABLE} WHERE sequence = 3")
+    rehash(5, rehash(4, events[1].hash))
+    assert "Event 3 is missing" in audit.verify().problem
+
+
 @pytest.mark.django_db
 def test_another_order_is_found() -> None:
     fill()

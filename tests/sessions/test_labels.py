@@ -61,6 +61,18 @@ def test_anything_else_is_not_ours(label: str) -> None:
     assert labels.ours(US, label, *PLACE) is None
 
 
+@pytest.mark.parametrize("label", [LABEL + "\n", LABEL + "\r", LABEL + " ", "\n" + LABEL])
+def test_not_even_its_grammar_allows_a_character_more(label: str) -> None:
+    assert labels.parse(label) is None
+
+
+def test_without_a_secret_nothing_is_ours() -> None:
+    """Anybody can sign with the empty secret."""
+    nobody = replace(US, secret="")
+    forged = LABEL[:-8] + labels._mac(nobody, *PLACE, CODE, 3)
+    assert labels.ours(nobody, forged, *PLACE) is None
+
+
 @pytest.mark.parametrize(
     ("who", "place"),
     [
