@@ -9,7 +9,7 @@ DELETE /faults[/ID] {"lifted"}
 GET  /instances     {"instances": [...]}: the truth, with ssh host, port and keys, see truth
 POST /instances     {"label", "provider"?, "account"?, "gpu_name"?, "keys"?, "state"?,
                     "instance_id"?} -> {"instance_id"}: made by somebody else, runs at once
-DELETE /instances/ID  gone by itself, now
+DELETE /instances[/ID]  gone by itself, now: {"removed"}
 POST /market        {"steady": bool}
 POST /accounts      {"account", "credit"}
 
@@ -107,13 +107,12 @@ class Control:
             return web.json_response({"error": str(problem)}, status=400)
         return web.json_response({"instance_id": instance.instance_id})
 
-    async def remove_instance(self, request: web.Request) -> web.Response:
-        wanted = request.match_info["id"]
-        for instance in self.world.alive():
-            if instance.instance_id == wanted:
-                self.world.destroy(instance, time.time())
-                return web.json_response({"removed": True})
-        return web.json_response({"removed": False}, status=404)
+    async def remove_instances(self, request: web.Request) -> web.Response:
+        wanted = request.match_info.get("id")
+        found = [item for item in self.world.alive() if wanted in (None, item.instance_id)]
+        for instance in found:
+            self.world.destroy(instance, time.time())
+        return web.json_response({"removed": len(found)})
 
     async def market(self, request: web.Request) -> web.Response:
         self.world.steady = bool(parse(await request.read()).get("steady"))
@@ -139,7 +138,8 @@ class Control:
             ("DELETE", r"/faults/{id:\d+}", self.lift_faults),
             ("GET", "/instances", self.instances),
             ("POST", "/instances", self.add_instance),
-            ("DELETE", "/instances/{id}", self.remove_instance),
+            ("DELETE", "/instances", self.remove_instances),
+            ("DELETE", "/instances/{id}", self.remove_instances),
             ("POST", "/market", self.market),
             ("POST", "/accounts", self.accounts),
         ]

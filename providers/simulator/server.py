@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Options:
     clock: float = 1.0
     seed: int = 1
     steady_market: bool = False
-    account: tuple[str, ...] = ()  # "key=number"
+    account: Sequence[str] = ()  # "key=number"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,13 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def options_of(values: dict[str, object]) -> Options:
     """Raises ValueError for a clock or an account that makes no sense."""
     names = Options.__dataclass_fields__
-    options = Options(**{k: v for k, v in values.items() if k in names})  # type: ignore[arg-type]
+    known = {name: value for name, value in values.items() if name in names}
+    options = Options(**known)  # type: ignore[arg-type]
     if not 1 <= options.clock <= 100:
         raise ValueError("--clock must be between 1 and 100")
+    accounts_of(options.account)
     return options
 
 
-def accounts_of(pairs: tuple[str, ...]) -> dict[str, str]:
+def accounts_of(pairs: Sequence[str]) -> dict[str, str]:
     accounts = dict(pair.split("=", 1) for pair in pairs) or ACCOUNTS
     if not all(number.isdigit() for number in accounts.values()):
         raise ValueError("--account takes KEY=NUMBER")
@@ -92,7 +95,7 @@ async def run(options: Options) -> None:
     store = Store(options.data_dir)
     farm = Farm(options.host)
     world = World(
-        store, clock=options.clock, seed=options.seed, accounts=accounts_of(tuple(options.account)),
+        store, clock=options.clock, seed=options.seed, accounts=accounts_of(options.account),
         now=time.time(), reserve_port=farm.reserve, steady=options.steady_market, host=options.host,
     )  # fmt: skip
     log = WireLog(options.data_dir)
@@ -116,7 +119,7 @@ async def run(options: Options) -> None:
     store.close()
 
 
-async def until_told_to_stop(work: "asyncio.coroutines.Coroutine[None, None, None]") -> None:
+async def until_told_to_stop(work: Coroutine[None, None, None]) -> None:
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""A simulator of its own for every test module, as a process, over real HTTP."""
+"""One simulator for all these tests, as a process, over real HTTP."""
 
 import json
 import os
@@ -149,7 +149,7 @@ class Simulator:
 Wrapped = requests.Response()  # stands for "too often"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     simulator = Simulator(tmp_path_factory.mktemp("simulator"))
     simulator.start()
@@ -164,9 +164,7 @@ def clean(request: pytest.FixtureRequest) -> Iterator[None]:
     if "simulator" in request.fixturenames:
         running: Simulator = request.getfixturevalue("simulator")
         requests.delete(f"{running.control}/faults", timeout=30)
-        for item in running.ask("/instances")["instances"]:
-            if item["gone_at"] is None:
-                requests.delete(f"{running.control}/instances/{item['instance_id']}", timeout=30)
+        requests.delete(f"{running.control}/instances", timeout=30)
 
 
 @pytest.fixture(scope="session")

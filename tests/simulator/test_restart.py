@@ -2,17 +2,22 @@
 
 import signal
 from pathlib import Path
+from random import Random
 
 import asyncssh
 import pytest
 
-from .conftest import ROOT, Simulator, wait_for
+from providers.simulator.server import options_of
+from providers.simulator.stock import build, drift
+from providers.simulator.store import Store
+
+from .conftest import Simulator, wait_for
 from .test_ssh import attach, login, open_port, try_login
 
 
 def test_kill_dash_nine_loses_nothing(tmp_path: Path, key: asyncssh.SSHKey) -> None:
     simulator = Simulator(tmp_path)
-    simulator.start(("manage.py", "simulator") if (ROOT / "manage.py").exists() else ())
+    simulator.start(("manage.py", "simulator"))
     nonce = simulator.nonce
     kept, gone = simulator.rent(disk=33), simulator.rent()
     attach(simulator, kept["id"], key)
@@ -43,11 +48,6 @@ def test_kill_dash_nine_loses_nothing(tmp_path: Path, key: asyncssh.SSHKey) -> N
         assert later["id"] > fresh["id"]
     finally:
         simulator.end()
-    simulator.start()
-    try:
-        assert simulator.listing()["total_instances"] == 3
-    finally:
-        simulator.end()
 
 
 def _answer(port: int, key: asyncssh.SSHKey) -> dict | None:
@@ -55,42 +55,39 @@ def _answer(port: int, key: asyncssh.SSHKey) -> dict | None:
 
 
 def test_a_torn_last_line_is_forgotten(tmp_path: Path) -> None:
-    simulator = Simulator(tmp_path)
-    simulator.start()
-    made = simulator.rent()
-    simulator.end(signal.SIGKILL)
+    store = Store(tmp_path)
+    store.put("meta", "a", {"b": 1})
+    store.put("meta", "a", {"b": 2})
     with (tmp_path / "world.jsonl").open("a") as file:
-        file.write('{"kind": "instance", "key": "vas')
-    simulator.start()
-    try:
-        assert simulator.read(made["id"])["label"] == made["label"]
-    finally:
-        simulator.end()
+        file.write('{"kind": "meta", "key": "a", "val')
+    again = Store(tmp_path)
+    again.put("meta", "c", {"d": 3})
+    assert Store(tmp_path).all("meta") == {"a": {"b": 2}, "c": {"d": 3}}
 
 
-@pytest.mark.parametrize("arguments", [("--clock", "0"), ("--clock", "101"), ("--account", "a=b")])
-def test_senseless_arguments_are_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    simulator = Simulator(tmp_path, arguments)
-    with pytest.raises(AssertionError):
-        simulator.start()
-    assert simulator.process is not None
-    assert simulator.process.wait(60) == 1
+def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("providers.simulator.store.SPARE_LINES", 10)
+    store = Store(tmp_path)
+    for number in range(1000):
+        store.put("meta", "a", {"b": number})
+    assert len((tmp_path / "world.jsonl").read_text().splitlines()) < 20
+    assert Store(tmp_path).all("meta") == {"a": {"b": 999}}
 
 
-def test_prices_drift_and_offers_come_and_go(tmp_path: Path) -> None:
-    simulator = Simulator(tmp_path, ("--clock", "100"))
-    simulator.start()
-    try:
+@pytest.mark.parametrize("values", [{"clock": 0.5}, {"clock": 101}, {"account": ["a=b"]}])
+def test_senseless_arguments_are_refused(tmp_path: Path, values: dict) -> None:
+    with pytest.raises(ValueError, match="--"):
+        options_of({"data_dir": tmp_path} | values)
 
-        def look() -> dict[int, float]:
-            found = simulator.search(limit=64, order=[["id", "asc"]])
-            return {offer["id"]: offer["dph_base"] for offer in found}
 
-        before = look()
-        wait_for(lambda: set(look()) != set(before), "an offer to leave")
-        wait_for(lambda: any(look().get(n, p) != p for n, p in before.items()), "a new price")
-        simulator.tell("/market", steady=True)
-        still = look()
-        assert look() == still
-    finally:
-        simulator.end()
+def test_the_stock_is_drawn_from_its_seed_and_drifts() -> None:
+    machines = build(5)
+    assert machines == build(5)
+    assert machines != build(6)
+    before = {item.machine_id: (item.price, item.listed) for item in machines}
+    dice = Random(1)
+    rounds = [drift(machines, dice) for _ in range(50)]
+    assert all(0 < len(changed) < len(machines) / 4 for changed in rounds)
+    assert any(not item.listed for item in machines)
+    assert any(item.price != before[item.machine_id][0] for item in machines)
+    assert all(0.84 < item.price / item.base_price < 1.21 for item in machines)
