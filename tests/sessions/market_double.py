@@ -30,6 +30,7 @@ from sessions.models import Session
 from tests.factories import make_health
 
 ACCOUNT = "1001"
+LISTING = timedelta(seconds=3)
 
 
 class Market(Provider):
@@ -111,13 +112,13 @@ GOOD = ssh.Check(
 
 @dataclass
 class World:
-    """Market, clock and the loop that a slice would run; one turn is one second."""
+    """Market, clock and the loop that a slice would run."""
 
     market: Market = field(default_factory=Market)
     now: datetime = field(default_factory=timezone.now)
     check: ssh.Check = GOOD
-    list_every: int = 3
-    turns: int = 0
+    listed_at: datetime | None = None
+    quiet: int = 0  # turns in a row in which nothing was called
 
     def install(self, monkeypatch) -> "World":
         monkeypatch.setattr(registry, "get", lambda name: self.market)
@@ -139,18 +140,21 @@ class World:
 
     def turn(self, seconds: float = 1) -> None:
         self.now += timedelta(seconds=seconds)
-        if self.turns % self.list_every == 0:
+        if not self.listed_at or self.now - self.listed_at >= LISTING:
+            self.listed_at = self.now
             self.read()
-        self.turns += 1
+        self.quiet += 1
         for source in (reconcile, sweep):
             for call in source.claim(50, self.now):
                 source.finish(call, source.perform(call), self.now)
+                self.quiet = 0
 
-    def until(self, done: Callable[[], bool], turns: int = 1200, step: float = 1) -> None:
+    def until(self, done: Callable[[], bool], turns: int = 600) -> None:
+        """A second each turn; longer steps, at most 15 s, while nothing happens."""
         for _ in range(turns):
             if done():
                 return
-            self.turn(step)
+            self.turn(min(15, 1 + self.quiet // 4))
         states = list(Session.objects.values("state", "reason", "due_at", "claimed_until"))
         raise AssertionError(f"not within {turns} turns, now {self.now}: {states}")
 
@@ -162,12 +166,12 @@ class World:
                 return calls
         raise AssertionError("nothing is due")
 
-    def until_state(self, session: Session, state: str, turns: int = 1200) -> Session:
+    def until_state(self, session: Session, state: str) -> Session:
         def there() -> bool:
             session.refresh_from_db()
             return session.state == state
 
-        self.until(there, turns)
+        self.until(there)
         return session
 
     def change(self, instance_id: str, **fields) -> None:

@@ -61,8 +61,8 @@ def running(world: World, owner, **fields) -> Session:
     return world.until_state(launch(world, owner, **fields), State.RUNNING)
 
 
-def ended(world: World, session: Session, turns: int = 1200) -> Session:
-    world.until_state(session, State.ENDED, turns)
+def ended(world: World, session: Session) -> Session:
+    world.until_state(session, State.ENDED)
     assert not Attempt.objects.exclude(resolution__in=["gone", "not_created"]).exists()
     return session
 
@@ -282,7 +282,8 @@ def test_a_refused_key_fails_early_and_silence_at_the_deadline(world, owner):
 def test_expiry_stops_within_a_minute(world, owner):
     session = running(world, owner, hours=1)
     world.turn(3600)
-    world.until_state(session, State.STOPPING, 60)
+    world.until_state(session, State.STOPPING)
+    assert (session.stop_requested_at - session.expires_at).total_seconds() < 60
     assert (session.reason, session.outcome) == ("expired", Outcome.OK)
     ended(world, session)
 
@@ -300,8 +301,8 @@ def test_a_changed_host_key_is_a_mark_and_not_a_reason_to_destroy(world, owner):
     session = running(world, owner)
     world.check = ssh.Check(stage="open", host_key_changed=True, message="another host key")
     world.until(lambda: Session.objects.get().unreachable_since is not None)
-    for _ in range(200):
-        world.turn(5)
+    for _ in range(60):
+        world.turn(15)
     session.refresh_from_db()
     assert session.state == State.RUNNING and session.host_key == "ssh-ed25519 AAAA"
 
@@ -315,15 +316,15 @@ def test_a_vanished_machine_is_lost_after_three_pieces_of_evidence(world, owner)
     ended(world, session)
     assert (session.outcome, session.reason) == (Outcome.LOST, "vanished")
     assert (session.attempt.gone_at - gone_at).total_seconds() >= 180
-    assert session.attempt.absences == 3
+    assert session.attempt.absences >= 3
 
 
 def test_ssh_vetoes_a_listing_that_lacks_the_machine(world, owner):
     session = running(world, owner)
     world.market.fail["list"] = lambda: Listing(instances=(), account_id=ACCOUNT)
     world.market.fail["read"] = lambda instance_id: None
-    for _ in range(300):
-        world.turn(3)
+    for _ in range(100):
+        world.turn(10)
     session.refresh_from_db()
     assert session.state == State.RUNNING
 
@@ -333,8 +334,8 @@ def test_an_empty_list_with_many_machines_changes_nothing(world, owner):
     world.check = ssh.Check(message="no answer")
     world.market.fail["list"] = lambda: Listing(instances=(), account_id=ACCOUNT)
     world.market.fail["read"] = lambda instance_id: None
-    for _ in range(200):
-        world.turn(5)
+    for _ in range(60):
+        world.turn(15)
     assert {s.state for s in Session.objects.all()} == {State.RUNNING}
     assert ProviderHealth.objects.get().frozen_reason
     world.market.fail.clear()
@@ -350,8 +351,8 @@ def test_an_outage_changes_nothing(world, owner):
         raise NotSent("connection refused")
 
     world.market.fail |= {"list": down, "read": down}
-    for _ in range(200):
-        world.turn(10)
+    for _ in range(60):
+        world.turn(30)
     session.refresh_from_db()
     assert session.state == State.RUNNING
 
@@ -374,8 +375,8 @@ def test_a_destroy_is_never_given_up(world, owner):
     session = running(world, owner)
     world.market.fail["destroy"] = lambda i: DestroyResult(outcome=DestroyOutcome.RETRY)
     asks.stop(session, owner, now=world.now)
-    for _ in range(300):
-        world.turn(290)
+    for _ in range(220):
+        world.turn(310)
     session.refresh_from_db()
     assert session.state == State.STOPPING and world.market.count("destroy") > 200
     world.market.fail.clear()
@@ -416,8 +417,8 @@ def test_foreign_machines_are_never_touched(world, owner):
     ]  # fmt: skip
     asks.stop(session, owner, now=world.now)
     ended(world, session)
-    for _ in range(300):
-        world.turn(10)
+    for _ in range(60):
+        world.turn(30)
     assert set(world.market.machines) == set(strangers)
 
 
@@ -436,7 +437,7 @@ def test_an_instance_of_ours_without_any_row_waits_in_quarantine(world, owner):
     label = labels.make(identity.current(), "vastai", ACCOUNT, "a" * 16, 1)
     world.market.add(label)
     started = world.now
-    world.until(lambda: not world.market.machines, step=20)
+    world.until(lambda: not world.market.machines)
     assert (world.now - started).total_seconds() >= 1800
 
 
@@ -542,8 +543,8 @@ def test_a_read_error_proves_nothing(world, owner):
     asks.stop(session, owner, now=world.now)
     world.until(lambda: world.market.count("destroy") == 1)
     world.market.fail["read"] = down
-    for _ in range(200):
-        world.turn(3)
+    for _ in range(60):
+        world.turn(10)
     session.refresh_from_db()
     assert session.state == State.STOPPING
     world.market.fail.clear()
