@@ -139,8 +139,10 @@ def test_an_unknown_host_was_certainly_not_sent(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_tls_handshake_that_hangs_ends_and_was_certainly_not_sent() -> None:
     """The other side speaks no TLS and waits for the end of a request that never comes."""
+    started = time.monotonic()
     with serve(lambda c: None) as server, pytest.raises(NotSent):
-        ask(server.url.replace("http://", "https://"), SHORT)
+        ask(server.url.replace("http://", "https://"), Deadline(connect=60, read=60, total=0.6))
+    assert time.monotonic() - started < 50
 
 
 def test_connections_are_kept_but_a_fresh_call_opens_its_own() -> None:
