@@ -10,6 +10,7 @@ from django.utils import timezone
 from providers.filters import Filters, parse
 from providers.models import Offer
 from providers.search import search
+from providers.templatetags import prices
 from tests.factories import make_health, make_offer
 
 
@@ -263,3 +264,18 @@ FROM_DB = Offer.from_db.__func__
 def _copies(offer: Offer, number: int) -> list[Offer]:
     columns = {f.name: getattr(offer, f.name) for f in Offer._meta.fields if f.name != "id"}
     return [Offer(**columns | {"offer_id": f"copy-{n}"}) for n in range(number)]
+
+
+def test_figures_read_well_and_never_flatter() -> None:
+    assert [prices.percent(share) for share in (0.9996, 0.987, 1.0, None)] == [
+        "99.9 %",
+        "98.7 %",
+        "100.0 %",
+        "–",
+    ]
+    assert prices.gigabytes(24564) == "24 GB"
+    assert prices.speed(2100) == "2.1 Gbit/s"
+    assert prices.cpu("AMD EPYC 7402 24-Core Processor") == "EPYC 7402"
+    assert prices.place(Offer(place="Germany, DE")) == "Germany"
+    assert prices.place(Offer(place="Texas, US")) == "Texas, US"
+    assert prices.place(Offer(country="ES")) == "Spain"
