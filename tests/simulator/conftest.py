@@ -79,7 +79,9 @@ class Simulator:
             )
             return answer if answer.status_code != 429 else Wrapped
 
+        deadline = time.monotonic() + PATIENCE
         while (answer := look()) is Wrapped:
+            assert time.monotonic() < deadline, "told for a minute that we call too often"
             time.sleep(0.02)
         return answer
 
