@@ -63,10 +63,12 @@ async def opened(path: str, client: Client) -> tuple[WebsocketCommunicator, str]
 
 
 async def closed_with(link: WebsocketCommunicator) -> int:
-    while True:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         message = await link.receive_output(timeout=PATIENCE)
         if message["type"] == "websocket.close":
             return message["code"]
+    raise AssertionError("the socket stayed open")
 
 
 def touch(session: Session, **columns) -> None:
