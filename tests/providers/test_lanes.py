@@ -37,8 +37,8 @@ def test_the_second_request_waits_for_the_interval() -> None:
 def test_operations_and_providers_do_not_wait_for_each_other() -> None:
     assert lanes.take("vastai", "create", NOW) is None
     assert lanes.take("vastai", "destroy", NOW) is None
-    assert lanes.take("tensordock", "create", NOW) is None
-    assert lanes.take("tensordock", "create", after(0.5)) == after(0.75)
+    assert lanes.take("unlisted", "create", NOW) is None
+    assert lanes.take("unlisted", "create", after(0.5)) == after(0.75)
 
 
 def test_the_clock_factor_shortens_intervals(settings) -> None:
