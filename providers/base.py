@@ -112,7 +112,7 @@ class OfferListing:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchSpec:
-    """All that a create call carries. The label goes inside the call, never in a second one (I3)."""
+    """All that a create call carries. The label goes inside it, never in a second call (I3)."""
 
     label: str
     offer_id: str

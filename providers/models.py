@@ -34,7 +34,7 @@ class Offer(models.Model):
     interruptible = models.BooleanField(default=False)
     ends_at = models.DateTimeField(null=True)
     details = models.JSONField(default=dict)
-    fingerprint = models.CharField(max_length=64)  # of everything above: unchanged rows stay unwritten
+    fingerprint = models.CharField(max_length=64)  # of all above: unchanged rows stay unwritten
     first_seen_at = models.DateTimeField()
     changed_at = models.DateTimeField()
     listed = models.BooleanField(default=True)  # in the last good reading
