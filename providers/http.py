@@ -43,10 +43,10 @@ READ = Deadline(5, 20, 30)
 DESTROY = Deadline(5, 30, 45)
 
 
-def create_deadline() -> Deadline:
+def create_deadline(read: float = 60, total: float = 75) -> Deadline:
     """75 s, fewer on a faster clock so that lost answers can be tried out, never below 5 s."""
-    total = max(5.0, waits.seconds(75))
-    return Deadline(5, min(60.0, total), total)
+    total = max(5.0, waits.seconds(total))
+    return Deadline(5, min(float(read), total), total)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,10 @@ from functools import lru_cache
 from django.conf import settings
 
 from .base import Capabilities, Provider, ProviderError
+from .tensordock import TensorDock
 from .vastai import VastAI
 
-ADAPTERS: dict[str, type[Provider]] = {"vastai": VastAI}
+ADAPTERS: dict[str, type[Provider]] = {"vastai": VastAI, "tensordock": TensorDock}
 
 
 class NotConfigured(ProviderError):

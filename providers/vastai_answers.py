@@ -1,7 +1,6 @@
 """How Vast.ai answers: errors, the account, creates, destroys. All pure."""
 
 import re
-from collections.abc import Mapping
 from decimal import Decimal
 
 from . import clean
@@ -19,58 +18,31 @@ from .base import (
     RequestRefused,
 )
 from .http import Answer
+from .replies import Json, as_object, message, words
 
 QUIET = "touch ~/.no_auto_tmux"  # otherwise a login lands in tmux
-
-Json = Mapping[str, object]
-
-
-def _object(answer: Answer) -> Json:
-    """The body when it is a JSON object, else nothing. Never raises."""
-    try:
-        found = answer.json
-    except BadResponse:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def words(answer: Answer) -> str:
-    """Error code and text, cleaned, to read and to match."""
-    body = _object(answer)
-    parts = [clean.clean(body.get(key), 300) for key in ("error", "msg", "message")]
-    return ": ".join(dict.fromkeys(part for part in parts if part))
-
-
-def _message(answer: Answer) -> str:
-    return (words(answer) or _plain(answer) or f"HTTP {answer.status} without an explanation")[:500]
-
-
-def _plain(answer: Answer) -> str:
-    """A short plain text, as some refusals are; no page of a proxy."""
-    text = answer.body[:300].decode(errors="replace").strip()
-    return "" if text[:1] in ("<", "{", "[") else clean.clean(text)
 
 
 def _auth_refused(answer: Answer) -> bool:
     """Vast says it as 401, 403 or 404."""
-    return answer.status in (401, 403) or _object(answer).get("error") == "auth_error"
+    return answer.status in (401, 403) or as_object(answer).get("error") == "auth_error"
 
 
 def checked(answer: Answer) -> Json:
     """The object inside a good answer. Raises the error that names what else it is."""
-    status, message = answer.status, _message(answer)
+    status, text = answer.status, message(answer)
     if status == 429:
-        raise RateLimited(message)
+        raise RateLimited(text)
     if _auth_refused(answer):
-        raise AuthRefused(message)
+        raise AuthRefused(text)
     if status >= 500 or status == 408:
-        raise ProviderError(message)
+        raise ProviderError(text)
     if 400 <= status < 500:
-        raise RequestRefused(message)
+        raise RequestRefused(text)
     if status != 200 or not isinstance(answer.json, dict):
         raise BadResponse(f"HTTP {status} of an unexpected kind")
     if answer.json.get("success", True) is not True:
-        raise RequestRefused(message)
+        raise RequestRefused(text)
     return answer.json
 
 
@@ -119,7 +91,7 @@ INVALID_CODES = {
 
 def parse_create(answer: Answer) -> CreateResult:
     """Only what the contract names is a refusal; everything else may have made an instance."""
-    body = _object(answer)
+    body = as_object(answer)
     instance_id = clean.numeric_id(body.get("new_contract"))
     if "new_contract" in body and body["new_contract"] is not None:
         outcome = _made(answer.status, body.get("success"), instance_id)
@@ -128,7 +100,7 @@ def parse_create(answer: Answer) -> CreateResult:
     return CreateResult(
         outcome=outcome,
         instance_id=instance_id,
-        message="" if outcome == CreateOutcome.CREATED else _message(answer),
+        message="" if outcome == CreateOutcome.CREATED else message(answer),
         http_status=answer.status,
     )
 
@@ -141,7 +113,7 @@ def _made(status: int, success: object, instance_id: str) -> CreateOutcome:
 
 
 def _refusal(answer: Answer) -> CreateOutcome:
-    status, text, body = answer.status, words(answer), _object(answer)
+    status, text, body = answer.status, words(answer), as_object(answer)
     if status == 429:
         return CreateOutcome.RATE
     if body.get("success", False) is not False or not (status == 200 or 400 <= status < 500):
@@ -161,16 +133,16 @@ def _refusal(answer: Answer) -> CreateOutcome:
 
 
 def parse_destroy(answer: Answer) -> DestroyResult:
-    body, outcome = _object(answer), DestroyOutcome.RETRY
+    body, outcome = as_object(answer), DestroyOutcome.RETRY
     if answer.status == 200 and body.get("success") is True:
         outcome = DestroyOutcome.ACCEPTED
     elif no_such_instance(answer):
         outcome = DestroyOutcome.NOT_FOUND
     accepted = outcome == DestroyOutcome.ACCEPTED
-    message = "" if accepted else _message(answer)
-    return DestroyResult(outcome=outcome, message=message, http_status=answer.status)
+    text = "" if accepted else message(answer)
+    return DestroyResult(outcome=outcome, message=text, http_status=answer.status)
 
 
 def no_such_instance(answer: Answer) -> bool:
-    named = _object(answer).get("error") in ("no_such_instance", "not_found")
+    named = as_object(answer).get("error") in ("no_such_instance", "not_found")
     return named and answer.status in (200, 404)

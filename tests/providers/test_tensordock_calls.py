@@ -14,6 +14,7 @@ from .dock_samples import ID, LABEL, gpu, locations, place, read, row, spec
 from .wire_double import WireDouble, answer, serve
 
 TOKEN = "token-0123456789abcdef"
+END = b"\r\n\r\n"  # of a head
 Adapter = Callable[..., tuple[TensorDock, WireDouble]]
 
 
@@ -28,7 +29,7 @@ def adapter(settings: object, request: pytest.FixtureRequest) -> Iterator[Adapte
 
         def script(connection: socket.socket) -> None:
             if (reply := waiting.pop(0)) is not None:
-                connection.sendall(reply)
+                connection.sendall(reply.replace(END, b"\r\nConnection: close" + END, 1))
 
         server = serve(script)
         servers.append(server)
