@@ -60,7 +60,12 @@ def read(provider: str) -> Reading:
 
 def rules(provider: str) -> Rules:
     can = registry.capabilities(provider)
-    return rules_for(can.settle_seconds, can.key_grace_seconds, can.boot_seconds)
+    return rules_for(
+        create_call=can.create_seconds,
+        settle=can.settle_seconds,
+        key_grace=can.key_grace_seconds,
+        boot=can.boot_seconds,
+    )
 
 
 def gather(session: Session, scene: Scene, now: datetime) -> Facts:
@@ -79,7 +84,8 @@ def gather(session: Session, scene: Scene, now: datetime) -> Facts:
         max_price_per_hour=session.max_price_per_hour,
         attempt=attempt_facts(attempt, session) if attempt else None,
         offers_tried=sum(a.outcome not in DO_NOT_COUNT for a in attempts if a.is_closed),
-        seen=as_seen(seen) if seen else None,
+        first_sent_at=min((a.sent_at for a in attempts if a.sent_at), default=None),
+        seen=as_seen(seen, attempt) if seen else None,
         listed_at=reading.complete_at if same_account else None,
         listed=listed,
         news=news(session, attempt, seen, listed, now) if attempt else {},
@@ -139,12 +145,13 @@ def all_keys(session: Session) -> list[str]:
     return [session.checker_public_key, *session.public_keys]
 
 
-def as_seen(instance: Instance) -> Seen:
+def as_seen(instance: Instance, attempt: Attempt) -> Seen:
+    """Some listings never tell the address: a by-id read has written it down then."""
     return Seen(
         instance_id=instance.instance_id,
         state=instance.state,
         message=instance.status_message,
-        has_endpoint=bool(instance.endpoints),
+        has_endpoint=bool(instance.endpoints or attempt.endpoints),
         price_per_hour=instance.price_per_hour,
     )
 

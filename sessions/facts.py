@@ -61,6 +61,7 @@ class Facts:
     max_price_per_hour: Decimal
     attempt: AttemptFacts | None = None  # the newest
     offers_tried: int = 0  # create calls that count against the limit
+    first_sent_at: datetime | None = None  # of all attempts; waiting for a rate lane is no try
     seen: Seen | None = None  # in the newest listing, complete or not
     listed_at: datetime | None = None  # start of the newest complete listing of this account
     listed: bool = False  # id or label is in that complete listing

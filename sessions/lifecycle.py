@@ -80,7 +80,7 @@ class Destroy:
 
 @dataclass(frozen=True)
 class ReadInstance:
-    """Ask for the instance by its id: the other half of an absence evidence."""
+    """Ask for the instance by its id: its address, or the other half of an absence evidence."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _next_offer(facts: Facts, rules: Rules, now: datetime) -> Action:
         return _fail(FATAL[CreateOutcome(last.outcome)], last.message)
     if facts.offers_tried >= limits.MAX_OFFERS:
         return _fail("offer_gone", last.message if last else "")
-    if now >= facts.state_since + _span(rules.offers):
+    if now >= (facts.first_sent_at or facts.state_since) + _span(rules.offers):
         return _fail("not_created", last.message if last else "")
     return TryOffer()
 
@@ -162,11 +162,13 @@ def _booting(facts: Facts, rules: Rules, now: datetime) -> Action:
     assert facts.attempt
     if facts.attempt.keys_missing:
         return AttachKey()
-    ready = facts.seen and facts.seen.state == InstanceState.RUNNING and facts.seen.has_endpoint
-    if ready:
+    runs = facts.seen and facts.seen.state == InstanceState.RUNNING
+    if runs and facts.seen.has_endpoint:
         return Move(State.VERIFYING)
     if now >= facts.state_since + _span(rules.boot):
         return _fail("boot_timeout", facts.seen.message if facts.seen else "")
+    if runs:  # the listing does not tell the address
+        return ReadInstance()
     return Wait(now + _span(rules.poll), listing=True)
 
 

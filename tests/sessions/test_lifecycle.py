@@ -122,6 +122,13 @@ def test_other_refusals_try_on_until_a_limit(outcome):
     assert failed(f, RULES.offers) == "not_created"
 
 
+def test_waiting_for_a_rate_lane_does_not_use_up_the_time_for_offers():
+    closed = attempt(outcome=CreateOutcome.RATE, resolution=Resolution.NOT_CREATED, instance_id="")
+    f = facts(State.CREATING, attempt=closed, first_sent_at=at(RULES.offers))
+    assert action(f, RULES.offers * 2 - 1) == do.TryOffer()
+    assert failed(f, RULES.offers * 2) == "not_created"
+
+
 @pytest.mark.parametrize("state", [State.CREATING, State.STOPPING])
 class TestALostCreate:
     def test_is_adopted_when_its_label_is_seen(self, state):
