@@ -12,6 +12,14 @@ from tests.audit_tools import flushable_audit, no_old_anchor  # noqa: F401  fixt
 LOOPBACK = ("127.", "::1", "localhost")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures that tests have measured; they assert none of them."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figures":
+                terminalreporter.write_line(str(value))
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["GPUBROKER_DATA_DIR"], ignore_errors=True)
 

@@ -200,7 +200,8 @@ class World:
 
     def start_web(self) -> None:
         module = [sys.executable, "-m", "daphne", "--bind", "127.0.0.1", "--port", str(self.port)]
-        self.run("web", *module, "--no-server-name", "gpubroker.asgi:application")
+        quiet = ["--no-server-name", "--access-log", os.devnull]
+        self.run("web", *module, *quiet, "gpubroker.asgi:application")
 
     def start_worker(self) -> None:
         self.django("worker", "worker")
@@ -218,11 +219,14 @@ class World:
             self.sign_in(self.template.signin)
         return self
 
-    def ready(self) -> bool:
+    def answers(self, path: str = "/healthz") -> bool:
         try:
-            return self.http.get(f"{self.base}/readyz", timeout=10).status_code == 200
+            return self.http.get(self.base + path, timeout=10).status_code == 200
         except requests.ConnectionError:
             return False
+
+    def ready(self) -> bool:
+        return self.answers("/readyz")
 
     def wait_ready(self) -> None:
         until("everything is ready", self.ready)

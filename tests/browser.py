@@ -1,0 +1,63 @@
+"""A headless Chromium that keeps a list of everything a clean page would not do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 90_000  # milliseconds
+# In every page before its own scripts: what the content security policy had to stop.
+WATCH = """
+document.addEventListener("securitypolicyviolation", event => console.error(
+    `CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
+"""
+
+
+@dataclass
+class Watched:
+    """A page, and what was wrong with it so far."""
+
+    page: Page
+    allowed: str  # host:port
+    troubles: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)  # documents, in order
+
+    def console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.troubles.append(f"console {message.type}: {message.text}")
+
+    def request(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob", "about") and parts.netloc != self.allowed:
+            self.troubles.append(f"request to {request.url}")
+        if request.is_navigation_request():
+            self.loads.append(request.url)
+
+
+@contextmanager
+def chromium(allowed: str, **options: object) -> Iterator[Watched]:
+    """Options are those of a Playwright context."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        context = browser.new_context(**options)
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script(WATCH)
+        watched = Watched(context.new_page(), allowed)
+        watched.page.on("console", watched.console)
+        watched.page.on("pageerror", lambda error: watched.troubles.append(f"script: {error}"))
+        watched.page.on("request", watched.request)
+        try:
+            yield watched
+        finally:
+            browser.close()

@@ -1,0 +1,122 @@
+"""From nothing to a shell on a GPU and back, as a person does it: `up`, a browser, and ssh."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import PATIENCE, Watched, chromium
+from tests.world import World, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("browser")]
+
+STEPS = ("Creating", "Booting", "Verifying")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """`manage.py up` in an empty directory, without any key: it brings its own simulator."""
+    with World(tmp_path_factory.mktemp("up") / "w") as world:
+        for name in ("VASTAI_API_KEY", "VASTAI_BASE_URL", "GPUBROKER_SIMULATED"):
+            del world.environment[name]
+        world.django("up", "up", "--port", str(world.port))
+        try:
+            world.wait_ready()
+        except AssertionError as error:
+            error.add_note(world.tails())
+            raise
+        ports = (world.data / "simulator" / "ports").read_text().split()
+        world.control_port = int(ports[1])
+        world.tell("/market", steady=True)
+        yield world
+
+
+@pytest.fixture(scope="module")
+def browser(world: World) -> Iterator[Watched]:
+    with chromium(f"127.0.0.1:{world.port}", viewport={"width": 1280, "height": 900}) as watched:
+        yield watched
+
+
+def printed_link(world: World) -> str:
+    return until("the link is printed", lambda: re.search(r"http\S+/login/\S+", up_text(world)))[0]
+
+
+def up_text(world: World) -> str:
+    return world.parts["up"].text()
+
+
+def ssh(command: str, directory: Path, key: str, known_hosts: str) -> subprocess.CompletedProcess:
+    """The copied command, with the host key pinned and no agent, configuration or question."""
+    (directory / "key").write_text(key)
+    (directory / "key").chmod(0o600)
+    (directory / "known_hosts").write_text(known_hosts + "\n")
+    program, *words = command.split()
+    at = words.index("-i") if "-i" in words else None
+    if at is not None:
+        del words[at : at + 2]
+    options = ["-F", "/dev/null", "-i", str(directory / "key"), "-o", "IdentitiesOnly=yes"]
+    options += ["-o", "IdentityAgent=none", "-o", "BatchMode=yes"]
+    options += ["-o", "StrictHostKeyChecking=yes"]
+    options += ["-o", f"UserKnownHostsFile={directory / 'known_hosts'}"]
+    assert program == "ssh"
+    return subprocess.run(
+        ["ssh", *options, *words, "nvidia-smi"],
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def launch(page: Page) -> None:
+    page.get_by_label("RTX 3090").first.check()
+    expect(page.locator("#results tbody tr").first).to_contain_text("RTX 3090")
+    expect(page.locator("#results tbody tr", has_not_text="RTX 3090")).to_have_count(0)
+    page.get_by_role("link", name=re.compile("^Launch 1 RTX 3090")).first.click()
+    page.get_by_role("button", name="Launch").click()
+    page.wait_for_url(re.compile(r"/sessions/[0-9a-f-]{36}/$"))
+
+
+def test_from_the_printed_link_to_a_shell_and_back(
+    world: World, browser: Watched, tmp_path: Path
+) -> None:
+    page = browser.page
+    page.goto(printed_link(world))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator(".banner", has_text="Simulated marketplaces")).to_be_visible()
+    launch(page)
+
+    loaded = len(browser.loads)
+    status = page.locator(".pill.state")
+    expect(status).to_have_text("Running", timeout=PATIENCE)
+    command = page.locator("#ssh-command").inner_text()
+    page.locator("summary", has_text="known_hosts line").click()
+    known_hosts = page.locator("#known-hosts").inner_text()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the key").click()
+    key = Path(download.value.path()).read_text()
+    done = ssh(command, tmp_path, key, known_hosts)
+    assert done.returncode == 0, done.stderr
+    assert "RTX 3090" in done.stdout
+
+    page.locator("#stop-button").click()
+    page.get_by_role("button", name="Stop and destroy").click()
+    expect(page.locator(".alert h2")).to_have_text("Confirmed gone", timeout=PATIENCE)
+    assert [url for url in browser.loads[loaded:] if "/key/" not in url] == []
+    assert browser.troubles == []
+
+
+def test_the_ledger_and_the_audit_agree(world: World, browser: Watched) -> None:
+    [machine] = world.ledger()
+    assert machine["gone_at"]
+    world.environment["VASTAI_API_KEY"] = ""
+    assert world.violations() == []
+    moves = "SELECT data FROM gpu_sessions_auditevent WHERE action = 'session.state'"
+    assert len(world.rows(moves)) == 6
+
+
+def test_pages_without_trouble(world: World, browser: Watched) -> None:
+    for path in ("/", "/sessions/", "/keys/", "/providers/"):
+        browser.page.goto(world.base + path)
+        expect(browser.page.locator("main")).to_be_visible()
+    assert browser.troubles == []
