@@ -36,6 +36,14 @@ class BadResponse(ProviderError):
     """An answer that cannot be believed: not JSON, cut off, too large, or of the wrong shape."""
 
 
+# [host[:port]/]name[/name...][:tag][@sha256:digest]
+CONTAINER_IMAGE = (
+    r"([a-zA-Z0-9][a-zA-Z0-9.-]*(:[0-9]{1,5})?/)?"
+    r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+
+
 class InstanceState(StrEnum):
     """What the provider says of a machine. Everything except GONE counts as present (I11)."""
 
@@ -187,12 +195,15 @@ class Capabilities:
     ssh_users: tuple[str, ...] = ("root",)
     attach_key: bool = False  # keys travel in a call after the create
     self_destroy: bool = False  # an instance can end itself when the broker is dead
+    create_seconds: int = 75  # the total deadline of one create request
     settle_seconds: int = 180  # how long a lost create may still turn up
     key_grace_seconds: int = 60  # how long a refused key means nothing
     boot_seconds: int = 900
     offers_ttl_seconds: int = 60
     offer_min_disk_gb: int = 8
     script_max_chars: int = 4096
+    default_image: str = "nvidia/cuda:12.4.1-devel-ubuntu22.04"
+    image_pattern: str = CONTAINER_IMAGE  # full match
 
 
 class Provider(ABC):

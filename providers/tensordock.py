@@ -21,6 +21,7 @@ from .base import (
 )
 from .http import DESTROY, READ, Answer, ApiClient, create_deadline
 from .tensordock_answers import (
+    IMAGE,
     account_id,
     checked,
     create_body,
@@ -31,6 +32,7 @@ from .tensordock_answers import (
 from .tensordock_instances import USERS, parse_listing, parse_read
 from .tensordock_offers import MIN_DISK_GB, parse_offers, uuid
 
+DEFAULT_IMAGE = "ubuntu2404_ml_pytorch"
 CREATE_SECONDS = 120  # its creates take one or two minutes
 SECOND_OPINION = 5  # seconds: good tokens were refused in bursts
 
@@ -40,6 +42,9 @@ class TensorDock(Provider):
     title = "TensorDock"
     capabilities = Capabilities(
         ssh_users=USERS,
+        create_seconds=CREATE_SECONDS,
+        default_image=DEFAULT_IMAGE,
+        image_pattern=IMAGE.pattern,
         settle_seconds=300,
         key_grace_seconds=120,
         boot_seconds=1200,

@@ -22,7 +22,7 @@ from providers.waits import span
 
 from . import hardware, market, ssh
 from .calls import AttachCall, Call, CreateCall, DestroyCall, ReadCall, SSHCall
-from .evidence import rules
+from .evidence import observed, rules
 from .models import Attempt, Session
 from .moves import StaleSession, change
 from .rules import UNREACHABLE_AFTER, Rules
@@ -128,7 +128,7 @@ def read(
         _tell_lane(call, isinstance(answer, RateLimited), now)
         return _go_on(session, now, failed=True, cap=rules(attempt.provider).backoff_cap)
     _tell_lane(call, True, now)
-    columns: dict[str, object] = dict(NO_ABSENCE)
+    columns = NO_ABSENCE | (observed(attempt, answer, now) if answer else {})
     if answer is None:
         columns = {
             "absences": attempt.absences + 1,
@@ -145,11 +145,11 @@ def checked(
     call: SSHCall, answer: ssh.Check, session: Session, attempt: Attempt, now: datetime
 ) -> None:
     own = rules(attempt.provider)
-    columns = _verdict(answer, session, own, now)
+    columns = _verdict(answer, call.target, session, own, now)
     if session.state == State.RUNNING:
         columns |= _reachability(answer, session, now)
     if session.state == State.VERIFYING and answer.stage == "gpu":
-        columns["found"] = _found(answer, session)
+        columns["found"] = _found(answer, attempt)
         columns["verified_at"] = now
     told = (answer.stage, answer.message) != (session.ssh_stage, session.ssh_message)
     if session.state == State.VERIFYING or told:
@@ -161,7 +161,9 @@ def checked(
         _change(session, now, due_at=now)
 
 
-def _verdict(answer: ssh.Check, session: Session, own: Rules, now: datetime) -> dict:
+def _verdict(
+    answer: ssh.Check, target: ssh.Target, session: Session, own: Rules, now: datetime
+) -> dict:
     columns: dict[str, object] = {
         "ssh_attempts": session.ssh_attempts + 1,
         "ssh_checked_at": now,
@@ -175,6 +177,7 @@ def _verdict(answer: ssh.Check, session: Session, own: Rules, now: datetime) -> 
         columns["ssh_open_at"] = now
     if answer.stage in ("key", "gpu"):
         columns |= {"ssh_key_at": session.ssh_key_at or now, "ssh_seen_at": now}
+        columns["ssh_way"] = {"host": target.host, "port": target.port, "user": target.user}
     grace_over = now >= session.state_since + timedelta(seconds=own.key_grace)
     if answer.refused and grace_over:
         columns["ssh_refusals"] = session.ssh_refusals + 1
@@ -191,10 +194,12 @@ def _reachability(answer: ssh.Check, session: Session, now: datetime) -> dict:
     return {"ssh_failures": failures, "unreachable_since": since}
 
 
-def _found(answer: ssh.Check, session: Session) -> dict:
+def _found(answer: ssh.Check, attempt: Attempt) -> dict:
+    """Compared with the offer of this attempt: a fallback may be another GPU than was clicked."""
     gpus = [[gpu.name, gpu.memory_mb] for gpu in answer.gpus]
+    sold = attempt.offer
     problems = hardware.compare(
-        answer.gpus, session.gpu_name, session.gpu_count, session.gpu_memory_mb
+        answer.gpus, sold["gpu_name"], sold["gpu_count"], sold["gpu_memory_mb"]
     )
     return {"gpus": gpus, "driver": answer.driver, "cuda": answer.cuda, "problems": problems}
 

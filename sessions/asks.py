@@ -56,7 +56,7 @@ def launch(owner, order: Order, now: datetime | None = None) -> Session:
     before = Session.objects.filter(owner=owner, idempotency_key=order.idempotency_key).first()
     if before:
         return before
-    offer = _check(order)
+    offer = _check(order, now)
     try:
         with transaction.atomic():
             return _insert(owner, order, offer, now)
@@ -64,7 +64,7 @@ def launch(owner, order: Order, now: datetime | None = None) -> Session:
         return Session.objects.get(owner=owner, idempotency_key=order.idempotency_key)
 
 
-def _check(order: Order) -> Offer:
+def _check(order: Order, now: datetime) -> Offer:
     if identity.current().read_only:
         raise LaunchRefused("", identity.current().read_only)
     if order.provider not in registry.names():
@@ -77,6 +77,10 @@ def _check(order: Order) -> Offer:
     offer = Offer.objects.filter(provider=order.provider, offer_id=order.offer_id).first()
     if offer is None or not offer.listed:
         raise LaunchRefused("", "This offer is no longer listed.")
+    if offer.evicted_until and offer.evicted_until > now:
+        raise LaunchRefused("", "A launch found this offer gone a moment ago.")
+    if offer.interruptible:
+        raise LaunchRefused("", "This offer can be interrupted at any time: it is not rented.")
     return _check_fit(order, offer)
 
 

@@ -26,7 +26,7 @@ class Connect:
 
 def connect(session: Session, attempt: Attempt | None) -> Connect | None:
     """None as long as there is no address that can be shown."""
-    way = next(filter(usable, attempt.endpoints), None) if attempt else None
+    way = next(filter(usable, ways(session, attempt)), None) if attempt else None
     if attempt is None or way is None or attempt.is_closed:
         return None
     host, port, user = way["host"], int(way["port"]), way["user"]
@@ -40,6 +40,12 @@ def connect(session: Session, attempt: Attempt | None) -> Connect | None:
         fingerprint=fingerprint(session.host_key),
         key_file=key_file,
     )
+
+
+def ways(session: Session, attempt: Attempt) -> list[dict]:
+    """The one that let gpubroker in comes first, as long as the marketplace still names it."""
+    proven = [session.ssh_way] if session.ssh_way in attempt.endpoints else []
+    return proven + attempt.endpoints
 
 
 def usable(way: dict) -> bool:

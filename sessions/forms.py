@@ -16,15 +16,8 @@ from .asks import Order
 from .models import SSHKey
 from .rules import DEFAULT_HOURS, MAX_HOURS
 
-DEFAULT_IMAGE = "nvidia/cuda:12.4.1-devel-ubuntu22.04"
 HEADROOM = Decimal("1.05")
 CENT_OF_A_CENT = Decimal("0.0001")
-# [host[:port]/]name[/name...][:tag][@sha256:digest]
-IMAGE = re.compile(
-    r"([a-zA-Z0-9][a-zA-Z0-9.-]*(:[0-9]{1,5})?/)?"
-    r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
-    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
 FALLBACKS = [
     ("gpu", "Try the next cheapest with the same GPU"),
     ("memory", "Try any GPU with the same memory or more"),
@@ -81,7 +74,6 @@ class LaunchForm(forms.Form):
     idempotency_key = forms.UUIDField(widget=forms.HiddenInput)
     image = forms.CharField(
         max_length=300,
-        initial=DEFAULT_IMAGE,
         widget=forms.TextInput(attrs={"spellcheck": "false", "autocapitalize": "off"}),
     )
     disk_gb = forms.IntegerField(label="Disk, GB")
@@ -131,6 +123,7 @@ class LaunchForm(forms.Form):
         self.initial.setdefault("public_keys", [key.pk for key in own])
         self.initial.setdefault("generate_key", not own)
         self.initial.setdefault("idempotency_key", uuid4())
+        self.initial.setdefault("image", limits.default_image)
         self._bound("disk_gb", limits.offer_min_disk_gb, offer.disk_gb_max)
         self.fields["startup_script"].max_length = limits.script_max_chars
         self.fields["startup_script"].validators.append(MaxLengthValidator(limits.script_max_chars))
@@ -150,10 +143,9 @@ class LaunchForm(forms.Form):
 
     def clean_image(self) -> str:
         image = self.cleaned_data["image"]
-        if not IMAGE.fullmatch(image):
-            raise forms.ValidationError(
-                "This is not an image name such as nvidia/cuda:12.4.1-base."
-            )
+        limits = registry.capabilities(self.offer.provider)
+        if not re.fullmatch(limits.image_pattern, image, re.ASCII):
+            raise forms.ValidationError(f"This is not an image such as {limits.default_image}.")
         return image
 
     def clean_startup_script(self) -> str:

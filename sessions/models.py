@@ -94,6 +94,7 @@ class Session(models.Model):
     ssh_seen_at = models.DateTimeField(null=True)  # last successful login
     ssh_checked_at = models.DateTimeField(null=True)  # last look, whatever it found
     ssh_failures = models.PositiveIntegerField(default=0)  # in a row, while running
+    ssh_way = models.JSONField(default=dict)  # the {host, port, user} that let us in last
     host_key_changed = models.BooleanField(default=False)  # nothing is run there any more
     found = models.JSONField(default=dict)  # gpus [[name, memory_mb]], driver, cuda, problems []
     unreachable_since = models.DateTimeField(null=True)

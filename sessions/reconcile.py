@@ -21,7 +21,7 @@ from .states import State
 
 logger = logging.getLogger(__name__)
 
-CLAIM_SECONDS = 100  # longer than any call's total deadline
+CLAIM_SECONDS = 150  # longer than any call's total deadline
 CLAIM_AT_LEAST = 15  # network deadlines do not shrink with the clock factor below 5 s
 STEPS_IN_A_ROW = 12
 POISON_SECONDS = 60  # a row that breaks our own code comes back, but does not block the others

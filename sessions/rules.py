@@ -46,6 +46,7 @@ class Rules:
 RULES = Rules()
 
 
-def rules_for(settle: float, key_grace: float, boot: float) -> Rules:
+def rules_for(*, create_call: float, settle: float, key_grace: float, boot: float) -> Rules:
     """The scaled rules with what a marketplace asks for (capabilities, unscaled seconds)."""
-    return replace(RULES, settle=settle, key_grace=key_grace, boot=boot).scaled()
+    own = {"create_call": create_call, "settle": settle, "key_grace": key_grace, "boot": boot}
+    return replace(RULES, **own).scaled()

@@ -80,9 +80,11 @@ def create(session: Session, action: lifecycle.Create, now: datetime) -> Call | 
 
 def look(session: Session, action: lifecycle.Look, now: datetime) -> Done:
     attempt = attempt_of(session)
-    Attempt.objects.filter(pk=attempt.pk).update(
-        looks=attempt.looks + 1, last_look_at=action.listed_at
-    )
+    with transaction.atomic():
+        Attempt.objects.filter(pk=attempt.pk).update(
+            looks=attempt.looks + 1, last_look_at=action.listed_at
+        )
+        change(session, now=now)
     return True
 
 
@@ -139,7 +141,7 @@ def check_ssh(session: Session, action: lifecycle.CheckSSH, now: datetime) -> Ca
     if not attempt.endpoints:
         come_back(session, now + span(3))
         return False
-    way = attempt.endpoints[session.ssh_attempts % len(attempt.endpoints)]
+    way = next_way(session, attempt.endpoints)
     target = ssh.Target(
         host=way["host"],
         port=way["port"],
@@ -151,13 +153,20 @@ def check_ssh(session: Session, action: lifecycle.CheckSSH, now: datetime) -> Ca
     return SSHCall(**whose(session, attempt), target=target)
 
 
+def next_way(session: Session, ways: list[dict]) -> dict:
+    """The one that worked, else each in turn: direct, through the marketplace's proxy, ..."""
+    if session.ssh_way in ways and not session.ssh_failures:
+        return session.ssh_way
+    return ways[session.ssh_attempts % len(ways)]
+
+
 def destroy(session: Session, action: lifecycle.Destroy, now: datetime) -> Call | Done:
     """Only what is provably ours (I1): our label, the account it was made on, its own id."""
     attempt = attempt_of(session)
     if other_account(attempt):
         text = "refused: the key in use belongs to another account"
         Attempt.objects.filter(pk=attempt.pk).update(destroy_message=text)
-        come_back(session, now + span(60))
+        change(session, now=now, due_at=now + span(60))
         return False
     with transaction.atomic():
         if not granted(session, attempt.provider, "destroy", now):

@@ -175,7 +175,9 @@ def test_booting_attaches_keys_then_waits_then_verifies():
     assert action(f) == do.AttachKey()
     loading = facts(State.BOOTING, seen=seen(InstanceState.STARTING))
     assert isinstance(action(loading), do.Wait)
-    assert isinstance(action(facts(State.BOOTING, seen=seen(has_endpoint=False))), do.Wait)
+    nowhere = facts(State.BOOTING, seen=seen(has_endpoint=False))
+    assert action(nowhere) == do.ReadInstance(), "the listing does not tell the address"
+    assert failed(nowhere, RULES.boot) == "boot_timeout"
     assert action(facts(State.BOOTING, seen=seen())) == do.Move(State.VERIFYING)
 
 

@@ -244,6 +244,29 @@ def test_a_leftover_is_destroyed_and_proven_before_the_next_offer(world, owner):
     assert len(world.market.machines) == 1
 
 
+def test_an_address_that_no_listing_tells_is_read_by_id(world, owner):
+    world.market.fail["list"] = lambda: Listing(
+        instances=tuple(replace(m, endpoints=()) for m in world.market.machines.values()),
+        account_id=ACCOUNT,
+    )
+    session = running(world, owner)
+    assert session.ssh_way == {"host": "127.0.0.1", "port": 22, "user": "root"}
+    assert session.attempt.endpoints == [session.ssh_way]
+
+
+def test_a_fallback_is_compared_with_its_own_offer(world, owner):
+    make_offer(gpu_name="RTX 3090", base_price_per_hour=Decimal("0.41"))
+
+    def fail(spec):
+        world.market.fail.clear()
+        return CreateResult(outcome=CreateOutcome.OFFER_GONE)
+
+    world.market.fail["create"] = fail
+    found = ssh.FoundGPU(name="NVIDIA GeForce RTX 3090", memory_mb=24564)
+    world.check = replace(GOOD, gpus=(found,))
+    assert running(world, owner, fallback="memory").attempt.offer["gpu_name"] == "RTX 3090"
+
+
 def test_a_machine_that_dies_while_booting_fails_with_its_words(world, owner):
     session = launch(world, owner)
     world.until(lambda: world.market.machines)

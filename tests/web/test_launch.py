@@ -1,5 +1,6 @@
 """From the offer to the session: terms, refusals, keys, and only one session a click."""
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
@@ -7,7 +8,8 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from sessions.forms import IMAGE, suggested_ceiling
+from providers.base import CONTAINER_IMAGE
+from sessions.forms import suggested_ceiling
 from sessions.models import AuditEvent, Session, SSHKey
 from tests.factories import PUBLIC_KEY, make_health, make_key, make_offer, make_user
 
@@ -195,4 +197,4 @@ def test_the_estimate_follows_the_numbers_and_survives_nonsense(page, offer) -> 
     ],
 )
 def test_image_names(image: str, fine: bool) -> None:
-    assert bool(IMAGE.fullmatch(image)) is fine
+    assert bool(re.fullmatch(CONTAINER_IMAGE, image, re.ASCII)) is fine
