@@ -2,11 +2,12 @@
 
 import logging
 
+from django.utils import timezone
 from django_q.models import Schedule
 
 from providers import jobs
 
-from . import identity, reconcile, slices, sweep
+from . import audit, identity, reconcile, slices, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,10 @@ def run_slice(number: int, generation: int) -> None:
 
 
 def backstop() -> None:
-    """Each minute by django-q2's own scheduler: slots revive even without a supervisor."""
+    """Each minute by django-q2's own scheduler: slots revive even without a supervisor, and the
+    newest event of the audit is remembered outside the database."""
     slices.ensure()
+    audit.write_anchor(timezone.now())
 
 
 def canary() -> None:
