@@ -20,6 +20,7 @@ from .evidence import rules
 from .models import Attempt, Heartbeat, Sighting
 from .rules import ABSENCES_AFTER_DESTROY, Rules
 from .states import Resolution, State
+from .survey import explained
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def _sweep(snapshot: Snapshot, now: datetime) -> None:
         for instance in present
         if labels.ours(who, instance.label, snapshot.provider, snapshot.account_id)
     ]
-    orphans = [instance for instance in ours if not _explained(instance)]
+    orphans = [instance for instance in ours if not explained(instance)]
     known = Sighting.objects.filter(provider=snapshot.provider, gone_at__isnull=True)
     fresh = len(orphans) - known.filter(instance_id__in=[i.instance_id for i in orphans]).count()
     if fresh > max(BREAKER_FLOOR, BREAKER_SHARE * len(present)):
@@ -117,14 +118,6 @@ def _sweep(snapshot: Snapshot, now: datetime) -> None:
         for instance in orphans:
             _sight(instance, snapshot, now)
         _absent(snapshot, {i.instance_id for i in present}, now)
-
-
-def _explained(instance: Instance) -> bool:
-    """An open attempt of this label owns it: by its id, or as long as the id is not known."""
-    attempt = Attempt.objects.filter(label=instance.label).first()
-    if attempt is None or attempt.is_closed:
-        return False
-    return attempt.instance_id in ("", instance.instance_id)
 
 
 def _watch_live(snapshot: Snapshot, present: set[str], now: datetime) -> None:
