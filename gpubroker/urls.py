@@ -4,7 +4,7 @@ from django.urls import include, path
 
 from sessions import key_views, launch_views
 
-from . import accounts, health
+from . import accounts, doctor, health
 
 urlpatterns = [
     path("", include("providers.urls")),
@@ -17,6 +17,7 @@ urlpatterns = [
     path("login/<uid>/<token>/", accounts.signin, name="signin"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("password/", accounts.ChangePassword.as_view(), name="password_change"),
+    path("doctor/", doctor.page, name="doctor"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),
