@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
-from . import catalog, lanes, registry, waits
+from . import catalog, lanes, registry, stats, waits
 from .base import (
     Account,
     AuthRefused,
@@ -27,6 +27,7 @@ ACCOUNT_SECONDS = 300
 REFUSED_SECONDS = 60  # a key that is not accepted is tried once a minute
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 7, 60  # seconds
 CLAIM_SECONDS = {"offers": 300, "listing": 120}
+PATIENCE = timedelta(seconds=60)  # after that, a reading that was asked for is missing
 LEAST_CLAIM = 15  # real seconds: deadlines on the wire do not shrink with the clock
 LANES = {"offers": "offers", "listing": "list", "account": "account"}
 
@@ -50,6 +51,7 @@ class Reading:
     started_at: datetime
     found: OfferListing | Listing | Account | None = None
     error: ProviderError | None = None
+    seconds: float = 0  # how long it took
 
 
 def ensure_rows(now: datetime | None = None) -> None:
@@ -68,6 +70,19 @@ def want_listing(provider: str, now: datetime, within_seconds: float) -> None:
     ProviderHealth.objects.filter(
         provider=provider, listing_due_at__gt=wanted, listing_failures=0, auth_error=""
     ).update(listing_due_at=wanted)
+
+
+def want_account(provider: str, now: datetime) -> None:
+    """Somebody waits for a reading of the account; who asks meanwhile waits with them."""
+    patience = Q(account_asked_at=None) | Q(account_asked_at__lt=now - PATIENCE)
+    rows = ProviderHealth.objects.filter(patience, provider=provider)
+    rows.update(account_asked_at=now, version=F("version") + 1)
+
+
+def waiting_since(health: ProviderHealth, now: datetime) -> datetime | None:
+    """When a reading was asked for that may still come."""
+    asked = health.account_asked_at
+    return asked if asked and asked >= now - PATIENCE else None
 
 
 # claim
@@ -102,8 +117,10 @@ def _claim(health: ProviderHealth, kind: str, now: datetime) -> Call | None:
 def _due(health: ProviderHealth, kind: str, now: datetime) -> bool:
     if kind == "account":
         seconds = REFUSED_SECONDS if health.auth_error else ACCOUNT_SECONDS
-        checked = health.account_checked_at
-        return checked is None or checked + waits.span(seconds) <= now
+        checked, asked = health.account_checked_at, health.account_asked_at
+        if checked is None or (asked and checked < asked):
+            return True
+        return checked + waits.span(seconds) <= now
     claimed = getattr(health, f"{kind}_claimed_until")
     return getattr(health, f"{kind}_due_at") <= now and (claimed is None or claimed <= now)
 
@@ -138,21 +155,22 @@ def _postpone(health: ProviderHealth, kind: str, later: datetime) -> None:
 def perform(call: Call) -> Reading:
     """The network part, in any thread. Never raises, never touches the database."""
     started_at = timezone.now()
+    timed = stats.timed(lambda: _read(call))
+    key = "error" if isinstance(timed.answer, ProviderError) else "found"
+    return Reading(started_at=started_at, seconds=timed.seconds, **{key: timed.answer})
+
+
+def _read(call: Call) -> OfferListing | Listing | Account | ProviderError:
     try:
-        return Reading(started_at=started_at, found=_read(call))
+        provider = registry.get(call.provider)
+        if call.kind == "offers":
+            return provider.search_offers(call.after)
+        return provider.list_instances() if call.kind == "listing" else provider.account()
     except ProviderError as error:
-        return Reading(started_at=started_at, error=error)
+        return error
     except Exception as error:
         log.exception("reading %s of %s went wrong", call.kind, call.provider)
-        problem = BadResponse(f"an answer that we could not handle ({type(error).__name__})")
-        return Reading(started_at=started_at, error=problem)
-
-
-def _read(call: Call) -> OfferListing | Listing | Account:
-    provider = registry.get(call.provider)
-    if call.kind == "offers":
-        return provider.search_offers(call.after)
-    return provider.list_instances() if call.kind == "listing" else provider.account()
+        return BadResponse(f"an answer that we could not handle ({type(error).__name__})")
 
 
 # finish
@@ -166,7 +184,9 @@ def finish(call: Call, reading: Reading, now: datetime) -> None:
         health = ProviderHealth.objects.get(provider=call.provider)
         _tell_lane(call, reading, now)
         FINISH[call.kind](health, reading, now)
-        _note_key(health, reading)
+        _note_key(health, reading, now)
+        verdict = stats.verdict(reading.error or reading.found)
+        stats.note(call.provider, LANES[call.kind], reading.seconds, verdict, now)
 
 
 def _release(call: Call) -> bool:
@@ -229,20 +249,29 @@ def _finish_listing(health: ProviderHealth, reading: Reading, now: datetime) -> 
 
 
 def _finish_account(health: ProviderHealth, reading: Reading, now: datetime) -> None:
+    """A person who asked before this reading began has the answer."""
     if reading.found:
         catalog.store_account(health.provider, reading.found)
+    asked = health.account_asked_at
+    changes: dict[str, object] = {"account_error": str(reading.error or "")[:300]}
+    if reading.found:
+        changes["account_read_at"] = now
+    if asked and asked <= reading.started_at:
+        changes["account_asked_at"] = None
+    _write(health, **changes)
 
 
 FINISH = {"offers": _finish_offers, "listing": _finish_listing, "account": _finish_account}
 
 
-def _note_key(health: ProviderHealth, reading: Reading) -> None:
+def _note_key(health: ProviderHealth, reading: Reading, now: datetime) -> None:
     """Only an answered or a refused call says something about our key; a search needs none."""
     refused = isinstance(reading.error, AuthRefused)
     trusted = isinstance(reading.found, Listing | Account)
     problem = str(reading.error)[:300] or "refused" if refused else ""
     if (refused or trusted) and problem != health.auth_error:
-        _write(health, auth_error=problem)
+        since = (health.auth_refused_at or now) if problem else None
+        _write(health, auth_error=problem, auth_refused_at=since)
 
 
 def _write(health: ProviderHealth, **changes: object) -> None:

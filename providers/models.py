@@ -63,7 +63,11 @@ class ProviderHealth(models.Model):
     account_id = models.CharField(max_length=64, blank=True)
     balance = models.DecimalField(max_digits=12, decimal_places=4, null=True)
     account_checked_at = models.DateTimeField(null=True)
+    account_asked_at = models.DateTimeField(null=True)  # a person waits for a reading; until then
+    account_read_at = models.DateTimeField(null=True)  # last good reading
+    account_error = models.CharField(max_length=300, blank=True)  # of the newest reading
     auth_error = models.CharField(max_length=300, blank=True)  # empty = the key is accepted
+    auth_refused_at = models.DateTimeField(null=True)  # since when it is not
     offers_due_at = models.DateTimeField()
     offers_claimed_until = models.DateTimeField(null=True)
     offers_fence = models.PositiveIntegerField(default=0)
@@ -121,3 +125,23 @@ class Lane(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.operation}"
+
+
+class CallHour(models.Model):
+    """The calls of one kind in one hour, written by stats.py alone."""
+
+    provider = models.CharField(max_length=20)
+    operation = models.CharField(max_length=20)  # as in Lane
+    hour = models.DateTimeField()
+    calls = models.PositiveIntegerField(default=0)  # all that came back, whatever they found
+    errors = models.PositiveIntegerField(default=0)
+    rate_limited = models.PositiveIntegerField(default=0)
+    latencies = models.JSONField(default=list)  # answered calls in each bucket of stats.BOUNDS
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "operation", "hour"], name="hour_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.operation} {self.hour:%Y-%m-%d %H}:00"
