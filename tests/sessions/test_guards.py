@@ -1,0 +1,205 @@
+"""Guards that other guards cover for: each one alone, so that losing it is noticed."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from providers.base import CreateOutcome, CreateResult, InstanceState, Listing, RequestRefused
+from providers.models import Snapshot
+from providers.vastai import VastAI
+from sessions import asks, audit, identity, labels, lifecycle, moves, reconcile, ssh, steps, sweep
+from sessions.evidence import Scene, gather
+from sessions.models import Attempt, AuditEvent, Deployment, Session, Sighting
+from sessions.moves import StaleSession
+from sessions.states import Outcome, Resolution, State
+from tests.factories import make_user
+from tests.sessions.market_double import ACCOUNT, GOOD, World
+from tests.sessions.test_reconcile import ended, launch, running
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world(monkeypatch) -> World:
+    identity.ensure()
+    return World().install(monkeypatch)
+
+
+@pytest.fixture
+def owner():
+    return make_user()
+
+
+def late_arrival(world: World, owner) -> str:
+    """A label whose create was given up -> a machine that carries it turns up now."""
+    world.market.fail["create"] = lambda spec: CreateResult(outcome=CreateOutcome.OFFER_GONE)
+    session = ended(world, launch(world, owner, fallback="none"))
+    world.market.add(session.attempt.label)
+    return session.attempt.label
+
+
+def read_only(world: World) -> None:
+    Deployment.objects.update(installation_id="copied")
+    assert identity.current().read_only
+
+
+def test_an_empty_id_asks_for_nothing():
+    provider = VastAI(api_key="not-a-real-key", base_url="http://127.0.0.1:9")
+    with pytest.raises(RequestRefused):
+        provider.get_instance("")
+
+
+def test_an_orphan_that_changed_its_label_is_left_alone(world, owner):
+    late_arrival(world, owner)
+    (machine_id,) = world.market.machines
+    world.market.fail["read"] = lambda i: replace(world.market.machines[i], label="not ours")
+    for _ in range(60):
+        world.turn(5)
+    assert machine_id in world.market.machines and world.market.count("destroy") == 0
+    assert Sighting.objects.get().destroy_tries
+
+
+def test_an_orphan_needs_two_looks_a_minute_apart(world, owner):
+    late_arrival(world, owner)
+    started = world.now
+    world.until(lambda: world.market.count("destroy"))
+    assert (world.now - started).total_seconds() >= 60
+    assert Sighting.objects.get().looks >= 2
+
+
+def test_one_look_is_not_two_however_long_ago(world, owner):
+    late_arrival(world, owner)
+    world.turn(3)
+    Sighting.objects.update(first_seen_at=world.now - timedelta(hours=1))
+    assert Sighting.objects.get().looks == 1
+    assert not sweep.claim(50, world.now)
+
+
+def test_a_read_only_deployment_sweeps_nothing(world, owner):
+    late_arrival(world, owner)
+    for _ in range(10):
+        world.turn(3)
+    read_only(world)
+    for _ in range(60):
+        world.turn(5)
+    assert world.market.count("destroy") == 0 and world.market.machines
+
+
+def test_a_permit_is_given_once(world, owner):
+    session = launch(world, owner)
+    world.claim()
+    Attempt.objects.update(sent_at=world.now)
+    session.refresh_from_db()
+    with pytest.raises(StaleSession):
+        steps.create(session, lifecycle.Create(), world.now + timedelta(seconds=60))
+    assert AuditEvent.objects.filter(action="provider.create.intent").count() == 1
+
+
+def test_the_providers_id_is_never_erased(world, owner):
+    session = running(world, owner)
+    instance_id = session.attempt.instance_id
+    asks.stop(session, owner, now=world.now)
+    assert ended(world, session).attempt.instance_id == instance_id != ""
+
+
+@pytest.mark.parametrize("state", [s for s in InstanceState if s != InstanceState.RUNNING])
+def test_a_stopped_machine_is_present(world, owner, state):
+    session = running(world, owner)
+    world.check = ssh.Check(message="no answer")
+    world.change(session.attempt.instance_id, state=state)
+    for _ in range(40):
+        world.turn(15)
+    session.refresh_from_db()
+    assert (session.state, session.attempt.absences) == (State.RUNNING, 0)
+
+
+def test_an_incomplete_listing_is_no_absence(world, owner):
+    session = running(world, owner)
+    asks.stop(session, owner, now=world.now)
+    world.until(lambda: world.market.count("destroy"))
+    world.turn(1)
+    accepted = session.attempt.destroy_accepted_at
+    Snapshot.objects.filter(started_at__gt=accepted).update(complete=False)
+    session.refresh_from_db()
+    facts = gather(session, Scene(), world.now)
+    assert facts.listed_at is None or facts.listed_at <= accepted
+
+
+def test_a_host_key_is_pinned_once(world, owner):
+    session = running(world, owner)
+    world.check = replace(GOOD, host_key="ssh-ed25519 BBBB")
+    for _ in range(20):
+        world.turn(15)
+    session.refresh_from_db()
+    assert session.ssh_checked_at > session.verified_at and session.host_key == "ssh-ed25519 AAAA"
+
+
+def test_who_was_overtaken_changes_nothing(world, owner):
+    session = launch(world, owner)
+    stale = Session.objects.get(pk=session.pk)
+    Session.objects.update(fence=session.fence + 1)
+    with pytest.raises(StaleSession):
+        moves.change(stale, now=world.now, failures=7)
+    with pytest.raises(StaleSession):
+        moves.stop(stale, "user", "", Outcome.OK, actor="user:1", now=world.now)
+    session.refresh_from_db()
+    assert (session.state, session.failures) == (State.REQUESTED, 0)
+
+
+def test_what_is_claimed_is_not_claimed_again(world, owner):
+    launch(world, owner)
+    assert len(reconcile.claim_due(50, world.now)) == 1
+    assert reconcile.claim_due(50, world.now) == []
+    later = world.now + timedelta(seconds=reconcile.CLAIM_SECONDS + 1)
+    assert len(reconcile.claim_due(50, later)) == 1, "a lost claim comes back"
+
+
+def test_of_two_claims_one_wins(world, owner):
+    launch(world, owner)
+    one, other = Session.objects.get(), Session.objects.get()
+    assert [reconcile.take(one, world.now), reconcile.take(other, world.now)] == [True, False]
+
+
+def test_a_state_and_its_event_are_written_together(world, owner, monkeypatch):
+    session = launch(world, owner)
+
+    def full(*args, **kwargs):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(audit, "append", full)
+    with pytest.raises(OSError):
+        moves.stop(session, "user", "", Outcome.OK, actor="user:1", now=world.now)
+    assert Session.objects.get().state == State.REQUESTED
+
+
+def test_cost_runs_from_the_permit_to_the_proof(world, owner):
+    session = running(world, owner)
+    attempt = session.attempt
+    Attempt.objects.update(
+        sent_at=world.now - timedelta(hours=2), answered_at=world.now - timedelta(hours=1)
+    )
+    attempt.refresh_from_db()
+    assert attempt.cost(world.now) == Decimal("0.40") * 2
+    Attempt.objects.update(gone_at=world.now, resolution=Resolution.GONE)
+    attempt.refresh_from_db()
+    assert attempt.cost(world.now + timedelta(hours=5)) == Decimal("0.40") * 2
+
+
+def test_a_label_of_another_account_is_not_swept(world, owner):
+    """Our key now opens another account, in which a copy of our label stands."""
+    session = running(world, owner)
+    asks.stop(session, owner, now=world.now)
+    ended(world, session)
+    foreign = labels.make(identity.current(), "vastai", "999", session.code, 1)
+    world.market.add(foreign)
+    for _ in range(30):
+        world.turn(15)
+    assert world.market.machines and not Sighting.objects.filter(label=foreign).exists()
+    world.market.fail["list"] = lambda: Listing(
+        instances=tuple(world.market.machines.values()), account_id="999"
+    )
+    for _ in range(30):
+        world.turn(15)
+    assert world.market.machines and ACCOUNT != "999"
