@@ -93,6 +93,9 @@ def test_two_thousand_damaged_keys_are_refused_or_another_key() -> None:
         assert parse_public(key.line) == key
 
 
+WEAK_RSA = openssh(rsa.generate_private_key(65537, 1024).public_key())
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -113,11 +116,11 @@ def test_two_thousand_damaged_keys_are_refused_or_another_key() -> None:
         (f'command="rm -rf /" {ED25519}', "Options"),
         (f'from="10.0.0.1",no-pty {ED25519}', "Options"),
         (f"no-pty {ED25519}", "Options"),
-        (ED25519 + " x" * 10_000, "too long"),
-        ("A" * 1_000_000, "too long"),
+        pytest.param(ED25519 + " x" * 10_000, "too long", id="long-comment"),
+        pytest.param("A" * 1_000_000, "too long", id="long"),
         (f"ssh-ed25519-cert-v01@openssh.com {BLOB}", "not a public SSH key"),
         ("---- BEGIN SSH2 PUBLIC KEY ----", "not a public SSH key"),
-        (openssh(rsa.generate_private_key(65537, 1024).public_key()), "2048 bits"),
+        pytest.param(WEAK_RSA, "2048 bits", id="weak-rsa"),  # made anew: no name for xdist
         ("ssh-dss AAAAB3NzaC1kc3MAAACBAP", "no longer safe"),
         ("$(touch /tmp/x)", "not a public SSH key"),
     ],
