@@ -140,6 +140,7 @@ class World:
         self.clock = clock
         self.data = directory / "data"
         self.data.mkdir(parents=True)
+        self.simulated = directory / "simulator"  # where the simulator keeps its world
         self.parts: dict[str, Part] = {}
         self.starts = 0
         self.api_key = f"canary-{secrets.token_hex(16)}"
@@ -191,7 +192,7 @@ class World:
     def start_simulator(self) -> None:
         module = [sys.executable, "-m", "providers.simulator", "--steady-market"]
         part = self.run(
-            "simulator", *module, f"--clock={self.clock}", f"--data-dir={self.directory / 'sim'}",
+            "simulator", *module, f"--clock={self.clock}", f"--data-dir={self.simulated}",
             f"--vastai-port={self.vastai_port}", f"--control-port={self.control_port}",
             f"--account={self.api_key}={ACCOUNT}", f"--account=other={OTHER_ACCOUNT}",
         )  # fmt: skip
@@ -436,17 +437,18 @@ class World:
             *missing,
             *find_secrets(self.places(), self.canaries()),
             *self.log_lines("database is locked"),
+            *self.log_lines("Traceback"),
         ]
 
     def canaries(self) -> list[str]:
         """What must never be found: our API key, each instance's own, private keys."""
-        world = (self.directory / "sim" / "world.jsonl").read_text()
+        world = (self.simulated / "world.jsonl").read_text()
         own = re.findall(r'"(?:api_key|jupyter_token)": "([0-9a-f]{16,})"', world)
         return [self.api_key, "PRIVATE KEY-----", SECRET_KEY, *sorted(set(own))]
 
     def places(self) -> Iterator[tuple[str, bytes]]:
         files = [*self.data.glob("gpubroker.sqlite3*"), *self.directory.glob("*.log")]
-        for path in [*files, self.directory / "sim" / "wire.jsonl"]:
+        for path in [*files, self.simulated / "wire.jsonl"]:
             yield path.name, path.read_bytes()
 
     def log_lines(self, needle: str) -> list[str]:

@@ -28,7 +28,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         except AssertionError as error:
             error.add_note(world.tails())
             raise
-        ports = (world.data / "simulator" / "ports").read_text().split()
+        world.simulated = world.data / "simulator"
+        ports = (world.simulated / "ports").read_text().split()
         world.control_port = int(ports[1])
         world.tell("/market", steady=True)
         yield world
@@ -109,7 +110,6 @@ def test_from_the_printed_link_to_a_shell_and_back(
 def test_the_ledger_and_the_audit_agree(world: World, browser: Watched) -> None:
     [machine] = world.ledger()
     assert machine["gone_at"]
-    world.environment["VASTAI_API_KEY"] = ""
     assert world.violations() == []
     moves = "SELECT data FROM gpu_sessions_auditevent WHERE action = 'session.state'"
     assert len(world.rows(moves)) == 6
