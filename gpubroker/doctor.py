@@ -115,9 +115,12 @@ def chain() -> Iterator[Finding]:
 def running(now: datetime) -> Iterator[Finding]:
     for name, check in {"worker": health.worker, "slices": health.slices}.items():
         part = check(now)
-        facts = [f"{key.replace('_', ' ')} {value}" for key, value in part.items() if key != "ok"]
-        detail = str(part.get("detail") or ", ".join(facts))
+        detail = str(part.get("detail") or f"last sign of life {_seconds(part)} s ago")
         yield Finding(name=name, ok=bool(part["ok"]), detail=detail)
+
+
+def _seconds(part: health.Part) -> object:
+    return next(value for key, value in part.items() if key.endswith("_seconds"))
 
 
 def clock(now: datetime) -> Iterator[Finding]:
