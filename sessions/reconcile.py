@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Case, F, Q, When
 
+from providers import stats
 from providers.waits import seconds
 
 from . import answers, lifecycle, steps
@@ -75,8 +76,12 @@ def advance(session: Session, scene: Scene, now: datetime) -> Call | None:
     return None
 
 
-def perform(call: Call) -> object:
+def perform(call: Call) -> stats.Timed:
     """Network only. An exception here is a bug; it is reported as such and the step repeats."""
+    return stats.timed(lambda: _perform(call))
+
+
+def _perform(call: Call) -> object:
     try:
         return call.perform()
     except Exception as error:
@@ -84,10 +89,13 @@ def perform(call: Call) -> object:
         return error
 
 
-def finish(call: Call, answer: object, now: datetime) -> None:
+def finish(call: Call, timed: stats.Timed, now: datetime) -> None:
     """Write down what came back, whoever owns the session by now; then let go."""
     with transaction.atomic():
-        answers.apply(call, answer, now)
+        answers.apply(call, timed.answer, now)
+        if call.lane:
+            found = stats.verdict(timed.answer)
+            stats.note(call.provider, call.lane, timed.seconds, found, now)
     let_go(call.session_id, call.fence)
 
 

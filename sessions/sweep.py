@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import F
 
-from providers import catalog, lanes, registry
+from providers import catalog, lanes, registry, stats
 from providers.base import DestroyOutcome, DestroyResult, Instance, ProviderError
 from providers.models import ProviderHealth, Snapshot
 
@@ -66,7 +66,11 @@ def claim(limit: int, now: datetime) -> list[OrphanCall]:
     return _due(limit, now)
 
 
-def perform(call: OrphanCall) -> DestroyResult:
+def perform(call: OrphanCall) -> stats.Timed:
+    return stats.timed(lambda: _perform(call))
+
+
+def _perform(call: OrphanCall) -> DestroyResult:
     try:
         return call.perform()
     except Exception as error:  # our own bug: reported, and the sighting comes back
@@ -74,7 +78,8 @@ def perform(call: OrphanCall) -> DestroyResult:
         return DestroyResult(outcome=DestroyOutcome.RETRY, message=type(error).__name__)
 
 
-def finish(call: OrphanCall, answer: DestroyResult, now: datetime) -> None:
+def finish(call: OrphanCall, timed: stats.Timed, now: datetime) -> None:
+    answer = timed.answer
     with transaction.atomic():
         data = {"outcome": str(answer.outcome), "message": answer.message}
         _note(call, "provider.destroy.result", now, **data)
@@ -86,6 +91,7 @@ def finish(call: OrphanCall, answer: DestroyResult, now: datetime) -> None:
         )
         told = lanes.succeeded if done else lanes.failed
         told(call.provider, "destroy", *([] if done else [now]))
+        stats.note(call.provider, "destroy", timed.seconds, stats.verdict(answer), now)
 
 
 def _new_snapshot(provider: str) -> Snapshot | None:

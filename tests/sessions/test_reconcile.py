@@ -17,6 +17,7 @@ from providers.base import (
     ProviderError,
 )
 from providers.models import Lane, Offer, ProviderHealth
+from providers.stats import Timed
 from sessions import asks, identity, labels, reconcile, ssh
 from sessions.asks import LaunchRefused, Order
 from sessions.models import Attempt, AuditEvent, Session, Sighting
@@ -493,7 +494,7 @@ def test_a_paused_process_writes_nothing_after_it_was_overtaken(world, owner):
     stale = ssh.Check(message="an old failure")
     world.turn(200)
     world.until(lambda: Session.objects.get().ssh_message == "")
-    reconcile.finish(calls[0], stale, world.now)
+    reconcile.finish(calls[0], Timed(answer=stale), world.now)
     session.refresh_from_db()
     assert session.ssh_message == "" and session.ssh_failures == 0
 
@@ -515,7 +516,7 @@ def test_an_old_permit_is_not_used(world, owner):
     calls = world.claim()
     world.turn(60)
     answer = reconcile.perform(calls[0])
-    assert answer.outcome == CreateOutcome.NOT_SENT and world.market.count("create") == 0
+    assert answer.answer.outcome == CreateOutcome.NOT_SENT and world.market.count("create") == 0
 
 
 def test_our_own_bug_in_a_call_is_unknown_and_not_lost(world, owner):
