@@ -11,6 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands
 
 from gpubroker import redaction
 from gpubroker.env import VARIABLES, Environment, kept_secret, read_environment
@@ -39,6 +40,24 @@ def test_the_example_lists_every_variable_with_its_default() -> None:
 def test_the_readme_names_every_variable_and_no_other() -> None:
     named = set(re.findall(OURS, (ROOT / "README.md").read_text()))
     assert NAMES <= named <= NAMES | FILES
+
+
+def test_the_readme_says_of_each_variable_what_its_definition_says() -> None:
+    row = re.compile(r"\| `(\w+)`( 🔒)? \| (?:`(.*?)`|–) \| (.*) \|")
+    rows = [row.fullmatch(line) for line in (ROOT / "README.md").read_text().splitlines()]
+    shown = [(found[1], bool(found[2]), found[3] or "", found[4]) for found in rows if found]
+    assert shown == [(each.name, each.secret, each.default, each.help) for each in VARIABLES]
+
+
+def test_the_readme_names_commands_that_exist_and_files_that_are_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"^\| `([a-z_]+)[ `]", text, re.M)) | set(
+        re.findall(r"manage\.py ([a-z_]+)", text)
+    )
+    assert named >= {"up", "worker", "doctor", "livetest", "sweep", "adopt_identity"}
+    assert named <= set(get_commands())
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (ROOT / link).is_file(), link
 
 
 def test_compose_sets_only_variables_that_exist() -> None:
