@@ -76,6 +76,15 @@ def failed(provider: str, operation: str, now: datetime) -> None:
         lane.save(update_fields=["failures", "opened", "open_until"])
 
 
+def circuit(operation: str, lane: Lane | None, now: datetime) -> str:
+    """In words for people: closed, open, half-open (one trial decides), never opened."""
+    if operation == NEVER_BROKEN:
+        return "never opened"
+    if lane is None or lane.open_until is None:
+        return "closed"
+    return "open" if lane.open_until > now and lane.failures >= THRESHOLD else "half-open"
+
+
 def _break_seconds(times: int) -> float:
     """15, 30, 60 ... 300, each up to a fifth more or less so that processes do not march."""
     seconds = min(FIRST_BREAK * 2 ** min(times - 1, 10), LONGEST_BREAK)

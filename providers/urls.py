@@ -5,5 +5,4 @@ from . import views
 urlpatterns = [
     path("offers/", views.offers, name="offers"),
     path("", views.offers, name="offers"),  # the last of a name is the one that links use
-    path("providers/", views.providers, name="providers"),
 ]

@@ -1,10 +1,8 @@
-"""The offers page and the providers page: rows only, never a call to a provider."""
+"""The offers page: rows only, never a call to a provider."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.conf import settings
-from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -13,11 +11,10 @@ from django.views.decorators.http import require_safe
 from . import gpus, registry, waits
 from .countries import country_name
 from .filters import SORTS, Filters, parse, plain_number
-from .models import Lane, Offer, ProviderHealth, Snapshot
+from .models import Offer, ProviderHealth
 from .search import Result, search
 
 STALE_TTLS = 3  # readings missed until the age of an offer is a warning
-CREDENTIALS = {"vastai": "VASTAI_API_KEY", "tensordock": "TENSORDOCK_API_TOKEN"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +49,7 @@ def offers(request: HttpRequest) -> HttpResponse:
         "result": result,
         "chips": chips(filters, result),
         "sorts": SORTS,
-        "freshness": [freshness(health, now) for health in _health()],
+        "freshness": [freshness(health, now) for health in health_rows()],
         "unconfigured": not registry.names(),
     } | _pages(filters, result)
     if not _wants_fragment(request):
@@ -124,7 +121,7 @@ def _label(facet: str, value: str) -> str:
     return country_name(value) if facet == "country" else value
 
 
-def _health() -> list[ProviderHealth]:
+def health_rows() -> list[ProviderHealth]:
     """One row for each configured provider, also where the worker has not made it yet."""
     names = registry.names()
     rows = {row.provider: row for row in ProviderHealth.objects.filter(provider__in=names)}
@@ -144,36 +141,3 @@ def freshness(health: ProviderHealth, now: datetime) -> Freshness:
         note=health.offers_note,
         state="bad" if error and not health.offers_read_at else state,
     )
-
-
-@require_safe
-def providers(request: HttpRequest) -> HttpResponse:
-    now = timezone.now()
-    counts = dict(
-        Offer.objects.filter(listed=True).values_list("provider").annotate(Count("pk")).order_by()
-    )
-    lanes = list(Lane.objects.filter(Q(failures__gt=0) | Q(open_until__gt=now)))
-    cards = [
-        {
-            "health": health,
-            "freshness": freshness(health, now),
-            "offers": counts.get(health.provider, 0),
-            "lanes": [lane for lane in lanes if lane.provider == health.provider],
-            "snapshot": _last_listing(health.provider),
-        }
-        for health in _health()
-    ]
-    context = {"cards": cards, "missing": _missing(), "now": now}
-    return render(request, "providers/providers.html", context)
-
-
-def _last_listing(provider: str) -> Snapshot | None:
-    return Snapshot.objects.filter(provider=provider).order_by("-started_at").first()
-
-
-def _missing() -> list[dict[str, str]]:
-    return [
-        {"title": registry.title(name), "variable": CREDENTIALS.get(name, "")}
-        for name in registry.ADAPTERS
-        if name not in settings.PROVIDERS
-    ]

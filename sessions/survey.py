@@ -37,9 +37,13 @@ def survey(provider: str) -> Survey:
         return Survey(provider=provider)
     snapshot = newest if newest.complete else snapshots.filter(complete=True).first() or newest
     who, groups = identity.current(), {"known": [], "orphans": [], "foreign": []}
-    for instance in catalog.instances(snapshot):
+    present = catalog.instances(snapshot)
+    rows = Attempt.objects.filter(label__in=[instance.label for instance in present])
+    attempts = {attempt.label: attempt for attempt in rows}
+    for instance in present:
         ours = labels.ours(who, instance.label, provider, snapshot.account_id)
-        group = "foreign" if not ours else "known" if explained(instance) else "orphans"
+        owned = owns(attempts.get(instance.label), instance)
+        group = "foreign" if not ours else "known" if owned else "orphans"
         groups[group].append(instance)
     return Survey(
         provider=provider,
@@ -51,8 +55,12 @@ def survey(provider: str) -> Survey:
 
 
 def explained(instance: Instance) -> bool:
-    """An open attempt of this label owns it: by its id, or as long as the id is not known."""
-    attempt = Attempt.objects.filter(label=instance.label).first()
+    """An open attempt of this label owns it."""
+    return owns(Attempt.objects.filter(label=instance.label).first(), instance)
+
+
+def owns(attempt: Attempt | None, instance: Instance) -> bool:
+    """By its id, or as long as the id is not known."""
     if attempt is None or attempt.is_closed:
         return False
     return attempt.instance_id in ("", instance.instance_id)

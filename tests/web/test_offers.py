@@ -241,9 +241,17 @@ def test_providers_page_shows_account_errors_and_breakers(page, installed) -> No
 
     make_health(auth_error="invalid key", frozen_reason="half of the account vanished")
     later = timezone.now() + timedelta(minutes=1)
-    Lane.objects.create(provider="vastai", operation="create", next_at=later, open_until=later)
+    Lane.objects.create(
+        provider="vastai", operation="create", next_at=later, open_until=later, failures=5
+    )
     text = page.get("/providers/").content.decode()
-    for word in ("key refused", "invalid key", "half of the account vanished", "paused", "$25.00"):
+    for word in (
+        "key refused",
+        "invalid key",
+        "half of the account vanished",
+        "circuit open",
+        "$25.00",
+    ):
         assert word in text
     assert "canary-key" not in text
 
