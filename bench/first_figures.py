@@ -57,8 +57,10 @@ def open_offers(world: World, part: Part, page: Page) -> None:
 
 def launch_and_watch(world: World, page: Page) -> None:
     page.get_by_role("link", name=re.compile("^Launch 1 RTX 3090")).first.click()
+    button = page.get_by_role("button", name="Launch")
+    expect(button).to_be_visible()
     clicked = time.time()
-    page.get_by_role("button", name="Launch").click()
+    button.click()
     expect(page.locator(".pill.state")).to_have_text("Running", timeout=PATIENCE)
     seen = time.time()
     [create] = [r for r in world.wire() if r["operation"] == "create" and r["effect"]]
@@ -69,8 +71,10 @@ def launch_and_watch(world: World, page: Page) -> None:
     say("SSH answers to Running in the browser", seen - instant(session["ssh_open_at"]), "s")
     say("click to Running, boot of the machine included", seen - clicked, "s")
     page.locator("#stop-button").click()
+    button = page.get_by_role("button", name="Stop and destroy")
+    expect(button).to_be_visible()
     stopped = time.time()
-    page.get_by_role("button", name="Stop and destroy").click()
+    button.click()
     expect(page.locator(".alert h2")).to_have_text("Confirmed gone", timeout=PATIENCE)
     [destroy] = [r for r in world.wire() if r["operation"] == "destroy"]
     say(
@@ -93,16 +97,26 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def part_of(pid: int) -> str:
+    """What a process belongs to, by its command line."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    known = {"simulator": "simulator", "daphne": "web", "--cluster": "cluster", "worker": "guard"}
+    return next((name for word, name in known.items() if word in words), "up")
+
+
 def idle(part: Part) -> None:
+    """Memory is proportional (PSS): what processes share is counted once in the sum."""
     pids = part.pids()
-    before = sum(map(cpu_seconds, pids))
+    names = {pid: part_of(pid) for pid in pids}
+    before = {pid: cpu_seconds(pid) for pid in pids}
     time.sleep(IDLE_SECONDS)
-    pids_after = [pid for pid in part.pids() if pid in pids]
-    used = sum(map(cpu_seconds, pids_after)) - before
-    say(f"idle memory of all {len(pids)} processes (PSS)", sum(map(memory_mb, pids_after)), "MB")
-    simulator = [p for p in pids_after if b"simulator" in Path(f"/proc/{p}/cmdline").read_bytes()]
-    say("of that the simulator", sum(map(memory_mb, simulator)), "MB")
-    say("idle processor time of all", 100 * used / IDLE_SECONDS, "% of a core")
+    alive = [pid for pid in part.pids() if pid in names]
+    for name in sorted(set(names.values())):
+        mine = [pid for pid in alive if names[pid] == name]
+        used = sum(cpu_seconds(pid) - before[pid] for pid in mine)
+        say(f"idle {name}, {len(mine)} processes: memory", sum(map(memory_mb, mine)), "MB")
+        say(f"idle {name}: processor", 100 * used / IDLE_SECONDS, "% of a core")
+    say("idle memory of all", sum(map(memory_mb, alive)), "MB")
 
 
 def main() -> None:
