@@ -10,8 +10,9 @@ GET  /instances     {"instances": [...]}: the truth, with ssh host, port and key
 POST /instances     {"label", "provider"?, "account"?, "gpu_name"?, "keys"?, "state"?,
                     "instance_id"?} -> {"instance_id"}: made by somebody else, runs at once
 DELETE /instances[/ID]  gone by itself, now: {"removed"}
-POST /market        {"steady": bool}
-POST /accounts      {"account", "credit"}
+POST /market        {"steady"?: bool, and the switches of TensorDock, see tensordock_switches}
+                    -> all of them
+POST /accounts      {"account", "credit", "provider"?}
 
 Instants are ISO 8601 in UTC with microseconds; money is USD.
 """
@@ -21,6 +22,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from . import tensordock_switches
 from .faults import FaultBook, apply_at_once, describe
 from .instances import GONE, Instance
 from .store import Record
@@ -115,15 +117,21 @@ class Control:
         return web.json_response({"removed": len(found)})
 
     async def market(self, request: web.Request) -> web.Response:
-        self.world.steady = bool(parse(await request.read()).get("steady"))
-        return web.json_response({"steady": self.world.steady})
+        body = parse(await request.read())
+        try:
+            self.world.steady = bool(body.pop("steady", self.world.steady))
+            self.world.switches = tensordock_switches.turned(self.world.switches, body)
+        except ValueError as problem:
+            return web.json_response({"error": str(problem)}, status=400)
+        return web.json_response({"steady": self.world.steady} | self.world.switches)
 
     async def accounts(self, request: web.Request) -> web.Response:
         body = parse(await request.read())
         account = str(body.get("account"))
         if account not in self.world.accounts.values():
             return web.json_response({"error": "no such account"}, status=400)
-        self.world.set_credit(account, float(str(body["credit"])), time.time())
+        provider = str(body.get("provider") or "vastai")
+        self.world.set_credit(provider, account, float(str(body["credit"])), time.time())
         return web.json_response({"account": account, "credit": body["credit"]})
 
     def application(self) -> web.Application:
@@ -171,7 +179,9 @@ def foreign(world: World, body: Record, now: float) -> Instance:
     instance = world.rent(
         provider, str(body.get("instance_id") or world.next_id(provider)), rental, now
     )
-    instance.details = {"image": "pytorch/pytorch:latest", "runtype": "ssh ssh_direc ssh_proxy"}
+    if provider == "vastai":
+        image = {"image": "pytorch/pytorch:latest", "runtype": "ssh ssh_direc ssh_proxy"}
+        instance.details = dict(image)
     if state == "running":
         instance.plan((now, "running"))
     world.advance(instance, now)

@@ -1,7 +1,7 @@
 """What can go wrong on purpose. Each fault is a name, a sentence and a few lines.
 
 A fault is posted to the control port and picked by the calls it matches: provider, operation,
-offer_id, label ("abc*" matches a beginning); from the nth matching call on, at most `times`
+offer_id and label ("abc*" matches a beginning); from the nth matching call on, at most `times`
 times (1 unless rate or seconds is given, 0 = without end), each with probability `rate`
 (seeded). `seconds` are simulated seconds (the clock factor divides them): for faults of the
 answer how long the fault is posted, for faults of an instance how long it is so (absent = for
@@ -136,6 +136,50 @@ def immortal(world: World, instance: Instance, seconds: float | None, now: float
     instance.immortal_until = world.until(now, seconds)
 
 
+def reclaimed(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.details["reclaimed"] = True
+    instance.plan(*instance.agenda, (max([now, *(at for at, _ in instance.agenda)]), "detached"))
+
+
+def fails(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.plan((now + world.real(seconds or 2), "error"))
+
+
+def address_late(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    at = world.until(now, seconds)
+    instance.details |= {"address_at": at, "forwards_at": at}
+
+
+def forwards_late(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.details["forwards_at"] = world.until(now, seconds)
+
+
+def forwards_dropped(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    if not instance.details.get("dedicated"):
+        instance.details["no_forwards"] = True
+        instance.ssh_refused_until = FOREVER
+
+
+def root_only(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.accounts = ["root"]
+
+
+def user_only(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.accounts = ["user"]
+
+
+def commands_ignored(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.details["commands_ignored"] = True
+
+
+def commands_late(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.details["commands_late"] = FOREVER if seconds is None else seconds
+
+
+def dpkg_locked(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.details["dpkg_locked"] = world.until(now, seconds)
+
+
 EFFECTS: dict[str, tuple[Effect, str]] = {
     "list_lag": (list_lag, "not in listings and reads for `seconds`"),
     "boot_never_ends": (boot_never_ends, "never reaches running (before `seconds`)"),
@@ -155,6 +199,16 @@ EFFECTS: dict[str, tuple[Effect, str]] = {
     "offline": (offline, "unknown, then offline (not billed), back after `seconds`"),
     "exited": (exited, "the container ends"),
     "price_raised": (price_raised, "the GPU costs half as much again"),
+    "reclaimed": (reclaimed, "its GPUs are taken away: StoppedDisassociated, no start any more"),
+    "fails": (fails, "ends in an error state (after `seconds`)"),
+    "address_late": (address_late, "no address (before `seconds`)"),
+    "forwards_late": (forwards_late, "no forwarded ports (before `seconds`)"),
+    "forwards_dropped": (forwards_dropped, "no forwarded port at all, unless its IP is its own"),
+    "root_only": (root_only, "SSH lets in nobody but root"),
+    "user_only": (user_only, "SSH lets in nobody but user"),
+    "commands_ignored": (commands_ignored, "cloud-init is not carried out"),
+    "commands_late": (commands_late, "cloud-init is done only `seconds` later than usual"),
+    "dpkg_locked": (dpkg_locked, "something holds the lock of dpkg (for `seconds`)"),
     "immortal": (immortal, "every destroy is acknowledged and does nothing"),
 }
 CATALOGUE = BEFORE | AFTER | INSIDE | {name: text for name, (_, text) in EFFECTS.items()}
@@ -201,7 +255,7 @@ class Fault:
         return (
             self.provider in ("*", call.provider)
             and self.operation in ("*", call.operation)
-            and self.offer_id in ("", call.offer_id)
+            and label_matches(self.offer_id, call.offer_id)
             and self.instance_id in ("", call.instance_id)
             and label_matches(self.label, call.label)
             and (self.fault != "missing_page" or call.later_page)

@@ -46,6 +46,7 @@ class Key:
     key_id: int
     text: str
     works_at: float
+    account: str = ""  # of the machine; empty = every one
 
 
 @dataclass(kw_only=True)
@@ -79,7 +80,9 @@ class Instance:
     meter: Meter
     ssh_user: str = "root"
     foreign: bool = False
-    phase: str = ""  # "", created, loading, running, stopped, exited, unknown, offline
+    bills_stopped: bool = False  # the GPU stays reserved, and costs, until it is taken away
+    accounts: list[str] = field(default_factory=list)  # empty = ssh_user and root
+    phase: str = ""  # "", created, loading, running, stopped, exited, unknown, offline, detached
     wanted: str = "running"
     queued: bool = False  # wants its GPUs back, which somebody else has
     message: str = ""
@@ -123,6 +126,8 @@ class Instance:
 
     def holds_gpus(self) -> bool:
         """Or held them when it ended."""
+        if self.bills_stopped:
+            return self.phase != "detached"
         return self.wanted == "running" and not self.queued
 
     def plan(self, *steps: tuple[float, str]) -> None:
@@ -138,7 +143,9 @@ class Instance:
         return changed
 
     def enter(self, phase: str, at: float) -> None:
-        self.meter.switch(at, gpu=phase == "running", disk=phase not in (GONE, "offline"))
+        reserved = self.bills_stopped and phase not in (GONE, "offline", "detached")
+        gpu = phase == "running" or reserved
+        self.meter.switch(at, gpu=gpu, disk=phase not in (GONE, "offline"))
         self.ssh_from = at + self.ssh_delay if phase == "running" else FOREVER
         if phase == GONE:  # the last phase stays: a late listing still shows it
             self.gone_at, self.agenda = at, []
@@ -156,10 +163,16 @@ class Instance:
             return "closed"
         return "mute" if now < self.ssh_mute_until else "open"
 
-    def key_lines(self, now: float) -> list[str]:
-        if now < self.auth_refused_until:
+    def key_lines(self, now: float, account: str = "") -> list[str]:
+        """The public keys that are accepted now: for one account of the machine, or at all."""
+        allowed = self.accounts or [self.ssh_user, "root"]
+        if now < self.auth_refused_until or (account and account not in allowed):
             return []
-        return [key.text for key in self.keys if key.works_at <= now]
+        return [
+            key.text
+            for key in self.keys
+            if key.works_at <= now and (not account or key.account in ("", account))
+        ]
 
     def bill(self, now: float) -> Meter:
         """The meter as it stands now."""

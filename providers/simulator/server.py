@@ -8,20 +8,24 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
-from . import vastai
+from . import tensordock, vastai
 from .control import Control
 from .faults import FaultBook
+from .first_boots import FirstBoots
 from .rates import Rates
 from .ssh_server import Farm
-from .store import Store
-from .wire import Gateway, WireLog
+from .store import Record, Store
+from .tensordock_switches import turned
+from .wire import Dialect, Gateway, WireLog
 from .world import World
+
+Application = Callable[[Gateway], web.Application]
 
 TICK_SECONDS = 0.05
 ACCOUNTS = {"simulated-key-owner": "4711", "simulated-key-other": "4712"}
@@ -32,10 +36,13 @@ class Options:
     data_dir: Path
     control_port: int = 9900
     vastai_port: int = 9901
+    tensordock_port: int | None = None  # None = not served
     host: str = "127.0.0.1"
     clock: float = 1.0
     seed: int = 1
     steady_market: bool = False
+    true_stock: bool = False
+    ssh_key_installs: bool = False
     account: Sequence[str] = ()  # "key=number"
 
 
@@ -43,12 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="where the world is kept")
     parser.add_argument("--control-port", type=int, default=9900, help="0 = any free port")
     parser.add_argument("--vastai-port", type=int, default=9901, help="0 = any free port")
+    parser.add_argument("--tensordock-port", type=int, help="0 = any free port; not served without")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(
         "--clock", type=float, default=1.0, help="1 to 100: waits are divided by it"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the stock and all chance")
     parser.add_argument("--steady-market", action="store_true", help="prices and offers stay")
+    parser.add_argument(
+        "--true-stock", action="store_true", help="all that TensorDock lists is really there"
+    )
+    parser.add_argument(
+        "--ssh-key-installs", action="store_true", help="TensorDock's ssh_key alone lets user in"
+    )
     parser.add_argument("--account", action="append", default=[], metavar="KEY=NUMBER")
 
 
@@ -77,12 +91,13 @@ async def start(app: web.Application, host: str, port: int) -> tuple[web.AppRunn
     return runner, f"http://{host}:{runner.addresses[0][1]}"
 
 
-async def pass_time(world: World, farm: Farm) -> None:
+async def pass_time(world: World, farm: Farm, boots: FirstBoots) -> None:
     """Instances live on, SSH servers come and go, accounts run dry."""
     broke_at = 0.0
     while True:
         now = time.time()
         world.tick(now)
+        boots.sync(world, now)
         await farm.sync(world, now)
         if now >= broke_at:
             world.stop_the_broke(now)
@@ -99,24 +114,50 @@ async def run(options: Options) -> None:
         now=time.time(), reserve_port=farm.reserve, steady=options.steady_market, host=options.host,
     )  # fmt: skip
     log = WireLog(options.data_dir)
-    dialect = vastai.Vastai(world)
-    world.stock(dialect.provider)
-    names = {name: text for name, (_, text) in (dialect.replies | dialect.amendments).items()}
+    world.switches = switches_of(options)
+    markets = served(world, options)
+    names: dict[str, str] = {}
+    for dialect, _, _ in markets:
+        world.stock(dialect.provider)
+        names |= {
+            name: text
+            for name, (_, text) in (*dialect.replies.items(), *dialect.amendments.items())
+        }
     book = FaultBook(store, options.clock, names)
-    gateway = Gateway(world=world, dialect=dialect, book=book, log=log, rates=Rates(options.clock))
+    boots = FirstBoots(options.data_dir / "machines")
     world.tick(time.time())
     await farm.sync(world, time.time())
-    control = await start(
-        Control(world, book, log).application(), options.host, options.control_port
-    )
-    market = await start(vastai.application(gateway), options.host, options.vastai_port)
-    urls = {"control": control[1], "vastai": market[1], "nonce": world.meta["nonce"]}
+    control = Control(world, book, log).application()
+    runners = {"control": await start(control, options.host, options.control_port)}
+    for dialect, application, port in markets:
+        rates = Rates(options.clock)
+        gateway = Gateway(world=world, dialect=dialect, book=book, log=log, rates=rates)
+        runners[dialect.provider] = await start(application(gateway), options.host, port)
+    urls = {name: url for name, (_, url) in runners.items()} | {"nonce": world.meta["nonce"]}
     print(f"simulator ready: {json.dumps(urls)}", flush=True)  # noqa: T201
-    await until_told_to_stop(pass_time(world, farm))
+    await until_told_to_stop(pass_time(world, farm, boots))
     farm.close()
-    for runner, _ in (market, control):
+    await boots.close()
+    for runner, _ in runners.values():
         await runner.cleanup()
     store.close()
+
+
+def switches_of(options: Options) -> Record:
+    wanted: Record = {
+        "true_stock": options.true_stock, "ssh_key_installs": options.ssh_key_installs
+    }  # fmt: skip
+    return turned({}, wanted)
+
+
+def served(world: World, options: Options) -> list[tuple[Dialect, Application, int]]:
+    markets: list[tuple[Dialect, Application, int]] = [
+        (vastai.Vastai(world), vastai.application, options.vastai_port)
+    ]
+    if options.tensordock_port is not None:
+        dock = tensordock.TensorDock(world)
+        markets.append((dock, tensordock.application, options.tensordock_port))
+    return markets
 
 
 async def until_told_to_stop(work: Coroutine[None, None, None]) -> None:

@@ -154,6 +154,19 @@ class Shell:
         now = datetime.now(UTC).strftime("%H:%M:%S")
         return 0, f" {now} up {minutes} min,  1 user,  load average: 0.00, 0.01, 0.00\n", ""
 
+    def do_cloud_init(self, arguments: list[str], piped: str) -> Result:
+        done = float(str(self.instance.details.get("first_boot_done", 0)))
+        state = "done" if 0 < done <= time.time() else "running"
+        return 0, f"status: {state}\n", ""
+
+    def do_apt_get(self, arguments: list[str], piped: str) -> Result:
+        if time.time() < float(str(self.instance.details.get("dpkg_locked", 0))):
+            lock = "/var/lib/dpkg/lock-frontend"
+            return 100, "", f"E: Could not get lock {lock}. It is held by process 1153 (apt)\n"
+        return 0, "Reading package lists... Done\n", ""
+
+    do_apt = do_dpkg = do_apt_get
+
     def do_clear(self, arguments: list[str], piped: str) -> Result:
         return 0, "\x1b[H\x1b[2J", ""
 

@@ -1,5 +1,7 @@
 """The Vast.ai dialect: who calls, and which call goes where."""
 
+from typing import ClassVar
+
 from aiohttp import web
 
 from . import vastai_account as account
@@ -16,6 +18,8 @@ class Vastai:
     provider = "vastai"
     replies = REPLIES
     amendments = AMENDMENTS
+    window = None
+    latency: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -42,6 +46,9 @@ class Vastai:
 
     def label_of(self, body: Record) -> str:
         return str(body.get("label") or "")
+
+    def offer_of(self, body: Record) -> str:
+        return ""  # it is in the path
 
     def too_often(self, call: Call, seconds: float) -> web.Response:
         return too_often(call, seconds)

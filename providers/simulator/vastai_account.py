@@ -102,7 +102,8 @@ def detach(call: Call) -> web.Response:
 def user(call: Call) -> web.Response:
     return answer({
         "id": int(call.account), "key_id": 88, "email": "ops@example.org", "balance": 0.0,
-        "credit": call.world.credit(call.account, call.now), "ssh_key": "", "sid": "simulated",
+        "credit": call.world.credit("vastai", call.account, call.now), "ssh_key": "",
+        "sid": "simulated",
     })  # fmt: skip
 
 

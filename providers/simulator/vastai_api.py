@@ -33,7 +33,7 @@ def create(call: Call) -> web.Response:
     machine, slots = found
     if float(str(call.body.get("disk") or 8)) > machine.disk_gb:
         return refusal(400, "invalid_args", "error 400/3467: Invalid args: disk too large")
-    if call.world.credit(call.account, call.now) <= 0:
+    if call.world.credit("vastai", call.account, call.now) <= 0:
         return refusal(400, "insufficient_credit", "You lack credit, see the billing page.")
     slots = free_slots(call, machine, slots)
     late = not slots or call.has("orphan") or bid_too_low(call, machine, len(found[1]))
@@ -255,7 +255,7 @@ def change_one(call: Call, instance: Instance) -> web.Response:
         call.world.stop(instance, call.now)
     elif body.get("state") == "running":
         call.effect = True
-        if call.world.credit(call.account, call.now) <= 0:
+        if call.world.credit("vastai", call.account, call.now) <= 0:
             return refusal(400, "missing_billing", "You lack credit, see the billing page.")
         if not call.world.start(instance, call.now):
             text = "Required resources are currently unavailable, state change queued."
@@ -313,23 +313,8 @@ def destroy(call: Call) -> web.Response:
     instance = call.world.find("vastai", call.account, call.instance_id, call.now)
     if instance is None:
         return missing(call)
-    end(call, instance)
+    call.end(instance)
     return answer({"success": True})
-
-
-def end(call: Call, instance: Instance) -> None:
-    seconds = call.fault.seconds if call.fault else None
-    if call.has("destroy_ignored") and seconds is not None:
-        instance.immortal_until = call.world.until(call.now, seconds)
-    elif call.has("destroy_ignored"):
-        return
-    if call.now < instance.immortal_until:
-        call.world.save(instance)
-        return
-    if call.has("still_listed"):
-        instance.shown_until = call.world.until(call.now, seconds)
-    call.world.destroy(instance, call.now)
-    call.effect = True
 
 
 def destroy_many(call: Call) -> web.Response:
@@ -341,5 +326,5 @@ def destroy_many(call: Call) -> web.Response:
     if not alive:
         return refusal(404, "instances_not_found", "None of the instances were found.")
     for instance in alive:
-        end(call, instance)
+        call.end(instance)
     return answer({"success": True})

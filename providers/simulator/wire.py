@@ -30,6 +30,8 @@ class Dialect(Protocol):
     provider: str
     replies: Mapping[str, tuple[Callable[["Call"], web.Response], str]]  # instead of the handler
     amendments: Mapping[str, tuple[Callable[[Record], Record], str]]  # of the handler's answer
+    window: tuple[int, float] | None  # most calls of one identity in so many seconds
+    latency: Mapping[str, tuple[float, float]]  # operation -> seconds from, to
 
     def identity(self, request: web.Request) -> str: ...
 
@@ -38,6 +40,8 @@ class Dialect(Protocol):
     def too_often(self, call: "Call", seconds: float) -> web.Response: ...
 
     def label_of(self, body: Record) -> str: ...
+
+    def offer_of(self, body: Record) -> str: ...
 
 
 @dataclass(kw_only=True)
@@ -58,6 +62,21 @@ class Call(Matchable):
         """Give a new instance what is wrong with it."""
         if self.fault is not None and self.fault.fault in EFFECTS:
             apply(self.world, self.fault, instance, self.now)
+
+    def end(self, instance: Instance) -> None:
+        """Destroy it, as far as the fault and the instance let us."""
+        seconds = self.fault.seconds if self.fault else None
+        if self.has("destroy_ignored") and seconds is not None:
+            instance.immortal_until = self.world.until(self.now, seconds)
+        elif self.has("destroy_ignored"):
+            return
+        if self.now < instance.immortal_until:
+            self.world.save(instance)
+            return
+        if self.has("still_listed"):
+            instance.shown_until = self.world.until(self.now, seconds)
+        self.world.destroy(instance, self.now)
+        self.effect = True
 
 
 @dataclass(kw_only=True)
@@ -137,12 +156,23 @@ class Gateway:
             call = await self.receive(request, operation)
             endpoint = f"{request.method} {path_of(request)}"
             identity = self.dialect.identity(request)
-            if interval and self.rates.too_soon(endpoint, identity, interval):
+            window = self.dialect.window
+            if (interval and self.rates.too_soon(endpoint, identity, interval)) or (
+                window and self.rates.too_many(identity, *window)
+            ):
                 return self.record(call, self.dialect.too_often(call, interval))
             call.fault = self.book.take(call, call.now)
+            await self.work(call)
             return await self.answer(call, handler)
 
         return respond
+
+    async def work(self, call: Call) -> None:
+        """The marketplace takes its time."""
+        least, most = self.dialect.latency.get(call.operation, (0.0, 0.0))
+        if most:
+            await asyncio.sleep(self.world.real(self.world.random.uniform(least, most)))
+            call.now = time.time()
 
     async def receive(self, request: web.Request, operation: str) -> Call:
         raw = await request.read()
@@ -152,7 +182,7 @@ class Gateway:
             body=body, world=self.world, now=time.time(),
             later_page=bool(request.query.get("after_token")),
             instance_id=request.match_info.get("instance_id", ""),
-            offer_id=request.match_info.get("offer_id", ""),
+            offer_id=request.match_info.get("offer_id") or self.dialect.offer_of(body),
             label=self.dialect.label_of(body) if operation == "create" else "",
         )  # fmt: skip
         known = self.world.instances.get((call.provider, call.instance_id))

@@ -9,16 +9,18 @@ from uuid import uuid4
 
 import asyncssh
 
-from . import stock
+from . import stock, tensordock_stock
 from .instances import FOREVER, GONE, Board, Instance, Key, Meter, load
 from .stock import Machine
-from .store import Store
+from .store import Record, Store
 
 DEPOSIT = 500.0  # USD on every new account
 COOLING_SECONDS = 15  # until the offers of a destroyed instance come back
 DRIFT_SECONDS = 20
 MONTH_HOURS = 720
 FIRST_ID = 31_255_000
+BILLS_STOPPED = ("tensordock",)
+BUILDERS = {"vastai": stock.build, "tensordock": tensordock_stock.build}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class Rental:
     disk_rate: float
     ssh_user: str = "root"
     keys: tuple[str, ...] = ()
+    boot: tuple[tuple[float, str], ...] = ()  # (simulated seconds from now, phase)
     wanted: str = "running"
     foreign: bool = False
 
@@ -57,6 +60,7 @@ class World:
             "serial": 0,
         }
         self.steady = steady
+        self.switches: Record = {}  # what an operator may turn, see control
         self.random = Random(f"{seed} {now}")
         self.next_drift = now
         self.stocks: dict[str, dict[str, Machine]] = {}
@@ -101,7 +105,7 @@ class World:
     def stock(self, provider: str) -> dict[str, Machine]:
         if provider not in self.stocks:
             seed = int(str(self.meta["seed"])) + sum(provider.encode())
-            machines = {item.machine_id: item for item in stock.build(seed)}
+            machines = {item.machine_id: item for item in BUILDERS[provider](seed)}
             for key, record in self.store.all(f"machine {provider}").items():
                 machines[key].price = float(str(record["price"]))
                 machines[key].listed = bool(record["listed"])
@@ -132,7 +136,7 @@ class World:
             provider=provider, instance_id=instance_id, account=rental.account, label=rental.label,
             offer_id=rental.offer_id, machine_id=machine.machine_id, slots=rental.slots,
             gpu_name=model.name, gpu_count=len(rental.slots), disk_gb=rental.disk_gb,
-            created_at=now,
+            created_at=now, bills_stopped=provider in BILLS_STOPPED,
             ssh_port=self.reserve_port(), ssh_user=rental.ssh_user, host_key=new_host_key(),
             meter=meter, foreign=rental.foreign, wanted=rental.wanted,
             board=Board(
@@ -143,7 +147,10 @@ class World:
         )  # fmt: skip
         for text in rental.keys:
             self.add_key(instance, text, works_at=now)
-        if rental.wanted == "running":
+        if rental.boot:
+            instance.plan(*((now + self.real(wait), phase) for wait, phase in rental.boot))
+            instance.advance(now)
+        elif rental.wanted == "running":
             instance.plan(*self.boot(now, dice))
         else:
             instance.phase = "stopped"
@@ -160,8 +167,8 @@ class World:
             (loading + self.real(dice.triangular(17, 80, 35)), "running"),
         ]
 
-    def add_key(self, instance: Instance, text: str, *, works_at: float) -> Key:
-        key = Key(key_id=9_000 + self.serial(), text=text, works_at=works_at)
+    def add_key(self, instance: Instance, text: str, *, works_at: float, account: str = "") -> Key:
+        key = Key(key_id=9_000 + self.serial(), text=text, works_at=works_at, account=account)
         instance.keys.append(key)
         return key
 
@@ -216,16 +223,22 @@ class World:
     def alive(self) -> list[Instance]:
         return [instance for instance in self.instances.values() if instance.alive]
 
-    def credit(self, account: str, now: float) -> float:
-        deposit = self.store.all("deposit").get(account, {"usd": DEPOSIT})["usd"]
-        bills = (item.cost(now) for item in self.instances.values() if item.account == account)
-        return float(str(deposit)) - sum(bills)
+    def spent(self, provider: str, account: str, now: float) -> float:
+        """USD, ever."""
+        return sum(
+            item.cost(now)
+            for item in self.instances.values()
+            if (item.provider, item.account) == (provider, account)
+        )
 
-    def set_credit(self, account: str, usd: float, now: float) -> None:
-        spent = DEPOSIT - self.credit(account, now)
-        known = self.store.all("deposit").get(account, {"usd": DEPOSIT})["usd"]
-        spent += float(str(known)) - DEPOSIT
-        self.store.put("deposit", account, {"usd": usd + spent})
+    def credit(self, provider: str, account: str, now: float) -> float:
+        deposits = self.store.all("deposit")
+        deposit = deposits.get(f"{provider}:{account}", {"usd": DEPOSIT})["usd"]
+        return float(str(deposit)) - self.spent(provider, account, now)
+
+    def set_credit(self, provider: str, account: str, usd: float, now: float) -> None:
+        deposit = usd + self.spent(provider, account, now)
+        self.store.put("deposit", f"{provider}:{account}", {"usd": deposit})
 
     # -- time passes
 
@@ -252,11 +265,18 @@ class World:
             self.store.put(f"machine {provider}", machine.machine_id, machine.drift())
 
     def stop_the_broke(self, now: float) -> None:
-        for account in sorted({instance.account for instance in self.alive()}):
-            if self.credit(account, now) <= 0:
+        for provider, account in sorted({(item.provider, item.account) for item in self.alive()}):
+            if self.credit(provider, account, now) <= 0:
                 for instance in self.alive():
-                    if instance.account == account and instance.wanted == "running":
-                        self.stop(instance, now)
+                    whose = instance.provider, instance.account
+                    if whose == (provider, account) and instance.wanted == "running":
+                        self.cut_off(instance, now)
+
+    def cut_off(self, instance: Instance, now: float) -> None:
+        self.stop(instance, now)
+        if instance.bills_stopped:  # its GPU is taken away, or it would go on costing
+            instance.plan((now, "detached"))
+            self.save(instance)
 
 
 def new_host_key() -> str:

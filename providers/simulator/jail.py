@@ -1,0 +1,94 @@
+"""Runs one shell script inside a private root: `python -I -S jail.py ROOT SCRIPT UID`.
+
+A program of its own, because it gives up rights that the simulator needs. Root is exchanged for
+the powerless account UID; everybody else enters a user namespace first, where nothing but their
+own account exists. Either way the script has no capability left, so it cannot leave the root.
+The script's network, processes and mounts are its own as far as the system allows that.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+NEW_USER, NEW_MOUNTS = 0x10000000, 0x00020000
+NEW_IPC, NEW_PROCESSES, NEW_NETWORK = 0x08000000, 0x20000000, 0x40000000
+BIND, RECURSIVE, PRIVATE = 1 << 12, 1 << 14, 1 << 18
+DIE_WITH_PARENT = 1
+INNER_UID = 1000  # not 0: an exec as 0 would bring all capabilities back
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+}
+LIMITS = {
+    resource.RLIMIT_CPU: 10,  # seconds
+    resource.RLIMIT_FSIZE: 2**26,
+    resource.RLIMIT_AS: 2**30,
+    resource.RLIMIT_NOFILE: 256,
+    resource.RLIMIT_CORE: 0,
+}
+PROCESSES = 128
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(root: str, script: str, uid: int) -> int:
+    """The script's exit status."""
+    is_root = os.geteuid() == 0
+    own_processes = separate(is_root)
+    child = os.fork()
+    if child == 0:
+        enter(root, uid if is_root else 0)
+        os.execve("/bin/sh", ["sh", script], ENVIRONMENT)
+    _, status = os.waitpid(child, 0)
+    if is_root and not own_processes:
+        end_all(uid)
+    return abs(os.waitstatus_to_exitcode(status))
+
+
+def separate(is_root: bool) -> bool:
+    """Whether all processes of the script end with its first one."""
+    own = NEW_MOUNTS | NEW_IPC | NEW_PROCESSES | NEW_NETWORK
+    if is_root:  # in a container it may lack the right, and then shares these with the simulator
+        return libc.unshare(own) == 0
+    uid, gid = os.geteuid(), os.getegid()
+    if libc.unshare(NEW_USER | own):
+        raise OSError(ctypes.get_errno(), "no user namespace")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{INNER_UID} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{INNER_UID} {gid} 1")
+    return True
+
+
+def enter(root: str, uid: int) -> None:
+    """uid 0 = stay who we are."""
+    if libc.mount(None, b"/", None, RECURSIVE | PRIVATE, None) == 0:
+        for name in ("null", "zero", "urandom"):
+            libc.mount(f"/dev/{name}".encode(), f"{root}/dev/{name}".encode(), None, BIND, None)
+    os.chroot(root)
+    os.chdir("/")
+    os.umask(0o022)
+    for name, most in LIMITS.items():
+        resource.setrlimit(name, (most, most))
+    if uid:
+        resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+    libc.prctl(DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def end_all(uid: int) -> None:
+    """Every process of that account: nobody else uses it."""
+    child = os.fork()
+    if child == 0:
+        os.setuid(uid)
+        os.kill(-1, signal.SIGKILL)  # not ourselves
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
