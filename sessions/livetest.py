@@ -27,7 +27,8 @@ from .money import is_billing, price
 from .states import Fallback, State
 
 USERNAME = "livetest"
-SESSIONS = 3  # per marketplace, each with the lifecycle's own tries
+SESSIONS = 3  # per marketplace while its stock is stale, each with the lifecycle's own tries
+MACHINES = 2  # per marketplace that were rented and failed: a third would only cost more
 LOGINS = 4  # tries per account
 HOURS = 1  # the session ends by itself after that, whatever becomes of this process
 DISK_GB = 16
@@ -141,6 +142,8 @@ class LiveTest:
             self.trials.append(trial)
             self.attempt(trial)
             if trial.passed() or trial.refused or hopeless(trial):
+                return
+            if sum(each.provider == provider and rented(each) for each in self.trials) == MACHINES:
                 return
 
     def attempt(self, trial: Trial) -> None:
@@ -319,6 +322,10 @@ def unread(provider: str) -> str:
 def hopeless(trial: Trial) -> bool:
     """Not the offer's fault: another one would meet the same."""
     return bool(trial.session and trial.session.reason in ("auth", "no_funds", "invalid"))
+
+
+def rented(trial: Trial) -> bool:
+    return bool(trial.session and trial.session.attempts.exclude(instance_id="").exists())
 
 
 def way_in(session: Session) -> dict:
