@@ -6,8 +6,6 @@ import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from django.db.models import F
-
 from providers import catalog, lanes
 from providers.base import (
     CreateOutcome,
@@ -84,8 +82,8 @@ def attached(
     call: AttachCall, answer: str, session: Session, attempt: Attempt, now: datetime
 ) -> None:
     if not answer:
-        keys = Attempt.objects.filter(pk=attempt.pk, keys_attached=attempt.keys_attached)
-        keys.update(keys_attached=F("keys_attached") + 1)
+        keys = Attempt.objects.filter(pk=attempt.pk, keys_attached=call.number)
+        keys.update(keys_attached=call.number + 1)
     note(session, attempt, "provider.attach.result", now, problem=answer[:200])
     _tell_lane(call, not answer, now)
     _go_on(session, now, failed=bool(answer), cap=rules(attempt.provider).ssh_retry)

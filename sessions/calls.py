@@ -58,6 +58,7 @@ class CreateCall(Call):
 @dataclass(frozen=True, kw_only=True)
 class AttachCall(Call):
     public_key: str
+    number: int  # of the key, counted from 0: told twice, it is still one key
 
     lane = "attach"
 

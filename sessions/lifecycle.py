@@ -160,12 +160,14 @@ def _booting(facts: Facts, rules: Rules, now: datetime) -> Action:
     if problem:
         return problem
     assert facts.attempt
-    if facts.attempt.keys_missing:
+    keys_missing = facts.attempt.keys_missing > 0
+    late = now >= facts.state_since + _span(rules.boot)
+    if keys_missing and not late:
         return AttachKey()
     runs = facts.seen and facts.seen.state == InstanceState.RUNNING
-    if runs and facts.seen.has_endpoint:
+    if runs and facts.seen.has_endpoint and not keys_missing:
         return Move(State.VERIFYING)
-    if now >= facts.state_since + _span(rules.boot):
+    if late:
         return _fail("boot_timeout", facts.seen.message if facts.seen else "")
     if runs:  # the listing does not tell the address
         return ReadInstance()

@@ -90,14 +90,18 @@ def _perform(call: Call) -> object:
 
 
 def finish(call: Call, timed: stats.Timed, now: datetime) -> None:
-    """Write down what came back, whoever owns the session by now; then let go."""
+    """Write down what came back, whoever owns the session by now; then let go.
+
+    A commit may succeed without telling: an answer that is told again is an overtaken one.
+    """
     with transaction.atomic():
         answers.apply(call, timed.answer, now)
         if call.lane:
             found = stats.verdict(timed.answer)
             stats.note(call.provider, call.lane, timed.seconds, found, now)
-    let_go(call.session_id, call.fence)
+        let_go(call.session_id, call.fence)
 
 
 def let_go(session_id: object, fence: int) -> None:
-    Session.objects.filter(pk=session_id, fence=fence).update(claimed_until=None)
+    mine = Session.objects.filter(pk=session_id, fence=fence)
+    mine.update(claimed_until=None, fence=F("fence") + 1)

@@ -133,7 +133,7 @@ def attach_key(session: Session, action: lifecycle.AttachKey, now: datetime) -> 
             return False
         key = all_keys(session)[attempt.keys_attached]
         intent(session, attempt, "attach", now, number=attempt.keys_attached)
-    return AttachCall(**whose(session, attempt), public_key=key)
+    return AttachCall(**whose(session, attempt), public_key=key, number=attempt.keys_attached)
 
 
 def check_ssh(session: Session, action: lifecycle.CheckSSH, now: datetime) -> Call | Done:

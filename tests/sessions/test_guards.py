@@ -6,10 +6,30 @@ from decimal import Decimal
 
 import pytest
 
-from providers.base import CreateOutcome, CreateResult, InstanceState, Listing, RequestRefused
+from providers.base import (
+    CreateOutcome,
+    CreateResult,
+    InstanceState,
+    Listing,
+    ProviderError,
+    RequestRefused,
+)
 from providers.models import Snapshot
 from providers.vastai import VastAI
-from sessions import asks, audit, identity, labels, lifecycle, moves, reconcile, ssh, steps, sweep
+from sessions import (
+    asks,
+    audit,
+    identity,
+    keys,
+    labels,
+    lifecycle,
+    moves,
+    reconcile,
+    ssh,
+    steps,
+    sweep,
+)
+from sessions.calls import AttachCall, ReadCall
 from sessions.evidence import Scene, gather
 from sessions.models import Attempt, AuditEvent, Deployment, Session, Sighting
 from sessions.moves import StaleSession
@@ -113,15 +133,17 @@ def test_a_stopped_machine_is_present(world, owner, state):
         world.turn(15)
     session.refresh_from_db()
     assert (session.state, session.attempt.absences) == (State.RUNNING, 0)
+    facts = gather(session, Scene(), world.now)
+    assert facts.listed and facts.seen.state == state
 
 
 def test_an_incomplete_listing_is_no_absence(world, owner):
     session = running(world, owner)
     asks.stop(session, owner, now=world.now)
     world.until(lambda: world.market.count("destroy"))
-    world.turn(1)
+    world.turn(4)
     accepted = session.attempt.destroy_accepted_at
-    Snapshot.objects.filter(started_at__gt=accepted).update(complete=False)
+    assert Snapshot.objects.filter(started_at__gt=accepted).update(complete=False)
     session.refresh_from_db()
     facts = gather(session, Scene(), world.now)
     assert facts.listed_at is None or facts.listed_at <= accepted
@@ -203,3 +225,64 @@ def test_a_label_of_another_account_is_not_swept(world, owner):
     for _ in range(30):
         world.turn(15)
     assert world.market.machines and ACCOUNT != "999"
+
+
+def stopping_reads(world: World, owner) -> ReadCall:
+    """A session whose destroy was accepted, and the read that a process holds for it."""
+    session = running(world, owner)
+    asks.stop(session, owner, now=world.now)
+    world.until(lambda: world.market.count("destroy"))
+    for _ in range(60):
+        world.now += timedelta(seconds=3)
+        world.read()
+        for call in reconcile.claim(50, world.now):
+            return call
+    raise AssertionError("no read was due")
+
+
+def test_an_overtaken_read_is_no_evidence(world, owner):
+    call = stopping_reads(world, owner)
+    assert isinstance(call, ReadCall)
+    Session.objects.update(fence=call.fence + 1)
+    reconcile.finish(call, reconcile.perform(call), world.now)
+    assert Attempt.objects.get().absences == 0
+
+
+def test_one_read_is_one_piece_of_evidence_however_often_it_is_told(world, owner):
+    call = stopping_reads(world, owner)
+    answer = reconcile.perform(call)
+    for _ in range(3):  # a commit whose confirmation was lost is told again
+        reconcile.finish(call, answer, world.now)
+    assert Attempt.objects.get().absences == 1
+
+
+def test_no_line_of_a_private_key_is_in_a_repr(world, owner):
+    pem = keys.generate().private_pem
+    target = ssh.Target(host="192.0.2.1", port=22, user="root", private_pem=pem)
+    shown = repr(target)
+    assert not [line for line in pem.splitlines() if line and line in shown]
+
+
+def test_a_key_told_twice_is_one_key(world, owner):
+    """By a process that was overtaken, or after a commit whose confirmation was lost."""
+    session, call = launch(world, owner), None
+    while not isinstance(call, AttachCall):
+        (call,) = world.claim()
+        answer = reconcile.perform(call)
+        world.read()
+        if not isinstance(call, AttachCall):
+            reconcile.finish(call, answer, world.now)
+    for _ in range(3):
+        reconcile.finish(call, answer, world.now)
+    assert session.attempt.keys_attached == 1
+    world.until_state(session, State.RUNNING)
+    assert session.attempt.keys_attached == 2
+
+
+def test_a_key_that_cannot_be_installed_is_not_waited_for_without_end(world, owner):
+    def refuse(instance_id: str) -> None:
+        raise ProviderError("500")
+
+    world.market.fail["attach"] = refuse
+    session = ended(world, launch(world, owner))
+    assert (session.outcome, session.reason) == (Outcome.FAILED, "boot_timeout")
