@@ -77,9 +77,9 @@ def failed(provider: str, operation: str, now: datetime) -> None:
 
 
 def circuit(operation: str, lane: Lane | None, now: datetime) -> str:
-    """In words for people: closed, open, half-open (one trial decides), never opened."""
+    """In words for people: closed, open, half-open (one trial decides), never held back."""
     if operation == NEVER_BROKEN:
-        return "never opened"
+        return "never held back"
     if lane is None or lane.open_until is None:
         return "closed"
     return "open" if lane.open_until > now and lane.failures >= THRESHOLD else "half-open"
