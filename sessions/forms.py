@@ -145,7 +145,8 @@ class LaunchForm(forms.Form):
         image = self.cleaned_data["image"]
         limits = registry.capabilities(self.offer.provider)
         if not re.fullmatch(limits.image_pattern, image, re.ASCII):
-            raise forms.ValidationError(f"This is not an image such as {limits.default_image}.")
+            example = limits.default_image
+            raise forms.ValidationError(f"This is not an image name such as {example}.")
         return image
 
     def clean_startup_script(self) -> str:

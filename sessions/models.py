@@ -1,6 +1,7 @@
 """What we rented, from intent to proof: the rows. moves.py alone changes a session's state."""
 
 import uuid
+from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
@@ -195,12 +196,17 @@ class Attempt(models.Model):
         return self.resolution in (Resolution.NOT_CREATED, Resolution.GONE)
 
     def cost(self, now) -> Decimal:
-        """USD from the permit to the proof of absence: never less than what is billed (I22)."""
+        """USD since the permit: until now, or until billing ended as the proof has shown (I22)."""
         if not self.sent_at or self.resolution == Resolution.NOT_CREATED:
             return Decimal(0)
-        end = self.gone_at or now
-        hours = Decimal(max((end - self.sent_at).total_seconds(), 0)) / 3600
+        hours = Decimal(max((self.billed_until(now) - self.sent_at).total_seconds(), 0)) / 3600
         return hours * (self.actual_price_per_hour or self.price_per_hour)
+
+    def billed_until(self, now) -> datetime:
+        """Proven gone, it was billed until the destroy that worked, or until it was missed."""
+        if not self.gone_at:
+            return now
+        return self.destroy_accepted_at or self.first_absence_at or self.gone_at
 
 
 class AuditEvent(models.Model):
@@ -254,6 +260,10 @@ class Sighting(models.Model):
     absences = models.PositiveSmallIntegerField(default=0)
     last_absence_at = models.DateTimeField(null=True)
     gone_at = models.DateTimeField(null=True)
+    hurried_at = models.DateTimeField(null=True)  # somebody wants no quarantine
+    ignored_at = models.DateTimeField(null=True)  # somebody wants it to live: never destroyed
+    ignored_by = models.CharField(max_length=80, blank=True)  # "user:7"
+    ignored_reason = models.CharField(max_length=200, blank=True)
 
     class Meta:
         constraints = [

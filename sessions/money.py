@@ -62,5 +62,5 @@ def spent_since(attempt: Attempt, since: datetime, now: datetime) -> Decimal:
     """The part of an attempt's cost that falls after `since`."""
     if attempt.sent_at is None or attempt.resolution == Resolution.NOT_CREATED:
         return Decimal(0)
-    start, end = max(attempt.sent_at, since), attempt.gone_at or now
+    start, end = max(attempt.sent_at, since), attempt.billed_until(now)
     return Decimal(max((end - start).total_seconds(), 0)) / 3600 * price(attempt)

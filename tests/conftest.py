@@ -20,6 +20,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(str(value))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names also travel as an environment variable: megabytes there end every child process."""
+    long = isinstance(val, str | bytes) and len(val) > 80
+    return f"{argname}-of-{len(val)}" if long else None
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["GPUBROKER_DATA_DIR"], ignore_errors=True)
 

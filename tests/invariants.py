@@ -224,7 +224,9 @@ def cost_agrees(seen: Evidence) -> list[str]:
         if row is None or not attempt["gone_at"] or not attempt["sent_at"]:
             continue
         rate = float(attempt["actual_price_per_hour"] or attempt["price_per_hour"])
-        ours = rate * (attempt["gone_at"] - attempt["sent_at"]).total_seconds() / 3600
+        end = attempt.get("destroy_accepted_at") or attempt.get("first_absence_at")
+        end = end or attempt["gone_at"]
+        ours = rate * (end - attempt["sent_at"]).total_seconds() / 3600
         billed = float(row["billed_usd"])
         allowed = max(SHARE * billed, rate * SECONDS / 3600)
         ran = attempt["ready_at"] is not None

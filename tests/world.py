@@ -408,7 +408,16 @@ class World:
 
     def evidence(self) -> Evidence:
         """Rows first: what they call gone must be gone in the ledger that is read later."""
-        at = ("created_at", "sent_at", "resolved_at", "gone_at", "ready_at", "ended_at")
+        at = (
+            "created_at",
+            "sent_at",
+            "resolved_at",
+            "gone_at",
+            "ready_at",
+            "ended_at",
+            "destroy_accepted_at",
+            "first_absence_at",
+        )
         return Evidence(
             sessions=instants(self.rows("SELECT * FROM gpu_sessions_session"), *at),
             attempts=instants(self.rows("SELECT * FROM gpu_sessions_attempt"), *at),

@@ -107,8 +107,10 @@ def test_a_server_that_wants_something_else_is_a_refusal(sshd: SSHServer, extra:
         ("\x1b]0;owned\x07NVIDIA RTX 4090, 24564, 570.1\n", 0, "nothing that can be read"),
         ("NVIDIA RTX 4090, 24564, 570.1, more\n", 0, "nothing that can be read"),
         ("Keine Geräte gefunden \udcff\n", 0, "nothing that can be read"),
-        ("NVIDIA RTX 4090, 24564, 570.1\n" * 65, 0, "nothing that can be read"),
-        ("x" * 10_000_000, 0, "far more"),
+        pytest.param(
+            "NVIDIA RTX 4090, 24564, 570.1\n" * 65, 0, "nothing that can be read", id="many"
+        ),
+        pytest.param("x" * 10_000_000, 0, "far more", id="ten-megabytes"),
     ],
 )
 def test_odd_answers_of_nvidia_smi(sshd: SSHServer, rows: str, status: int, words: str) -> None:
