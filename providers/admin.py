@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.http import HttpRequest
 
-from .models import Lane, Offer, ProviderHealth, Snapshot
+from .models import Experience, Lane, Offer, ProviderHealth, Snapshot
 
 
 class Reading(admin.ModelAdmin):
@@ -50,3 +50,11 @@ class SnapshotAdmin(Reading):
 @admin.register(Lane)
 class LaneAdmin(Reading):
     list_display = ("provider", "operation", "next_at", "failures", "open_until")
+
+
+@admin.register(Experience)
+class ExperienceAdmin(Reading):
+    list_display = ("at", "kind", "provider", "gpu_name", "place", "machine_id", "offer_id")
+    list_filter = ("provider", "kind", "gpu_name")
+    search_fields = ("offer_id", "machine_id")
+    ordering = ("-at",)

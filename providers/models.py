@@ -47,6 +47,11 @@ class Offer(models.Model):
         indexes = [
             models.Index(fields=["listed", "gpu_name", "base_price_per_hour"]),
             models.Index(fields=["listed", "base_price_per_hour"]),
+            models.Index(
+                fields=["evicted_until"],
+                condition=models.Q(evicted_until__isnull=False),
+                name="offer_evicted",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -54,6 +59,32 @@ class Offer(models.Model):
 
     def price_per_hour(self, disk_gb: int) -> Decimal:
         return self.base_price_per_hour + disk_gb * self.disk_price_per_gb_hour
+
+
+class Kind(models.TextChoices):
+    """How one try of an offer went. What is not the offer's doing has no kind."""
+
+    OK = "ok", "worked"
+    GONE = "gone", "was gone"
+    BOOT = "boot", "did not start"
+    SSH = "ssh", "let nobody in by SSH"
+    HARDWARE = "hardware", "was not the hardware that was sold"
+    PRICE = "price", "was billed above its price"
+
+
+class Experience(models.Model):
+    """One try of an offer by a session, written and forgotten by memory.py alone."""
+
+    provider = models.CharField(max_length=20)
+    offer_id = models.CharField(max_length=200)
+    machine_id = models.CharField(max_length=100, blank=True)
+    place = models.CharField(max_length=120, blank=True)  # or the country, where that is all
+    gpu_name = models.CharField(max_length=80)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.offer_id} {self.get_kind_display()}"
 
 
 class ProviderHealth(models.Model):
@@ -145,3 +176,35 @@ class CallHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.operation} {self.hour:%Y-%m-%d %H}:00"
+
+
+class Stock(models.Model):
+    """What the listed offers of one provider are, as one number: another number, other offers."""
+
+    provider = models.CharField(max_length=20, primary_key=True)
+    version = models.PositiveBigIntegerField()  # random, so that none ever comes again
+    changed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.version}"
+
+
+class PriceHour(models.Model):
+    """What one GPU cost at one provider in one hour, written and forgotten by history.py alone."""
+
+    provider = models.CharField(max_length=20)
+    gpu_name = models.CharField(max_length=80)
+    hour = models.DateTimeField(db_index=True)
+    low = models.DecimalField(max_digits=10, decimal_places=6)  # P10, USD per GPU and hour
+    median = models.DecimalField(max_digits=10, decimal_places=6)
+    offers = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["gpu_name", "provider", "hour"], name="price_hour_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.gpu_name} ({self.provider}) {self.hour:%Y-%m-%d %H}:00"

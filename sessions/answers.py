@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from providers import catalog, lanes
+from providers import lanes
 from providers.base import (
     CreateOutcome,
     CreateResult,
@@ -16,7 +16,7 @@ from providers.base import (
     ProviderError,
     RateLimited,
 )
-from providers.waits import span
+from providers.models import Kind
 
 from . import hardware, market, ssh
 from .calls import AttachCall, Call, CreateCall, DestroyCall, ReadCall, SSHCall
@@ -28,7 +28,6 @@ from .states import Resolution, State
 from .steps import note
 
 logger = logging.getLogger(__name__)
-EVICT_SECONDS = 1800
 
 
 def apply(call: Call, answer: object, now: datetime) -> None:
@@ -52,16 +51,17 @@ def created(
     mine = Attempt.objects.filter(pk=attempt.pk, outcome="")
     found = {"instance_id": answer.instance_id, "resolution": resolution}
     when = now if resolution else None
-    if not mine.filter(resolution="").update(**words, **found, resolved_at=when):
-        mine.update(**words)  # others looked the label up meanwhile: their verdict stands
+    first = mine.filter(resolution="").update(**words, **found, resolved_at=when)
+    # others may have looked the label up meanwhile: their verdict stands
+    first = first or mine.update(**words)
     note(
         session, attempt, "provider.create.result", now,
         outcome=str(answer.outcome), message=answer.message, status=answer.http_status,
         instance_id=answer.instance_id,
     )  # fmt: skip
     _tell_lane(call, answer.outcome not in (CreateOutcome.UNKNOWN, CreateOutcome.NOT_SENT), now)
-    if market.says_offer_is_bad(answer.outcome):
-        catalog.evict(attempt.provider, attempt.offer_id, now + span(EVICT_SECONDS))
+    if first and market.says_offer_is_bad(answer.outcome):
+        market.remember(attempt, Kind.GONE, now)
     slow = answer.outcome in (CreateOutcome.RATE, CreateOutcome.NOT_SENT)
     _go_on(session, now, failed=slow, cap=rules(attempt.provider).backoff_cap)
 

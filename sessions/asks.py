@@ -78,7 +78,7 @@ def _check(order: Order, now: datetime) -> Offer:
     if offer is None or not offer.listed:
         raise LaunchRefused("", "This offer is no longer listed.")
     if offer.evicted_until and offer.evicted_until > now:
-        raise LaunchRefused("", "A launch found this offer gone a moment ago.")
+        raise LaunchRefused("", "A launch found this offer gone or not as sold a moment ago.")
     if offer.interruptible:
         raise LaunchRefused("", "This offer can be interrupted at any time: it is not rented.")
     return _check_fit(order, offer)

@@ -6,8 +6,10 @@ from typing import Any
 
 from django.db.models import DecimalField, ExpressionWrapper, F, Q, QuerySet
 
+from providers import catalog, memory
 from providers.base import CreateOutcome, LaunchSpec
-from providers.models import Offer, ProviderHealth
+from providers.models import Kind, Offer, ProviderHealth
+from providers.waits import span
 
 from . import identity, labels
 from .evidence import DO_NOT_COUNT, all_keys
@@ -30,6 +32,17 @@ OFFER_FACTS = (
     "details",
 )
 MEMORY_TOLERANCE = Decimal("0.93")
+EVICT_SECONDS = 1800
+EVICTS = (Kind.GONE, Kind.HARDWARE, Kind.PRICE)  # never the doing of an image or a key
+FAULTS = {  # reasons of a failed session that are the offer's doing
+    "boot_failed": Kind.BOOT,
+    "boot_timeout": Kind.BOOT,
+    "ssh_timeout": Kind.SSH,
+    "ssh_refused": Kind.SSH,
+    "wrong_hardware": Kind.HARDWARE,
+    "price_breach": Kind.PRICE,
+}
+LOOKED_AT = 50  # of the cheapest comparable offers
 
 
 def next_offer(session: Session, now: datetime) -> Offer | None:
@@ -43,7 +56,14 @@ def next_offer(session: Session, now: datetime) -> Offer | None:
         return Offer.objects.filter(provider=last.provider, offer_id=last.offer_id).first()
     if session.fallback == Fallback.NONE:
         return None
-    return comparable(session, now).exclude(**_tried(attempts)).first()
+    known = memory.recall(now)
+    offers = comparable(session, now).exclude(known.resting()).exclude(**_tried(attempts))
+    return trusted_first(list(offers[:LOOKED_AT]), known)
+
+
+def trusted_first(offers: list[Offer], known: memory.Memory) -> Offer | None:
+    """Of those that cost about as much as the cheapest, the one that has failed least."""
+    return next(iter(memory.rank(offers, [offer.total for offer in offers], known)), None)
 
 
 def comparable(session: Session, now: datetime) -> QuerySet[Offer]:
@@ -117,3 +137,10 @@ def launch_spec(session: Session, attempt: Attempt) -> LaunchSpec:
 
 def says_offer_is_bad(outcome: str) -> bool:
     return outcome in (CreateOutcome.OFFER_GONE, CreateOutcome.LEFTOVER)
+
+
+def remember(attempt: Attempt, kind: Kind, now: datetime) -> None:
+    """How the attempt's offer did; what is not there, or is not what was sold, is hidden too."""
+    memory.remember(attempt.provider, attempt.offer_id, attempt.offer, kind, now)
+    if kind in EVICTS:
+        catalog.evict(attempt.provider, attempt.offer_id, now + span(EVICT_SECONDS))

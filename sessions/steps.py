@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 
 from providers import catalog, jobs, lanes
-from providers.models import ProviderHealth
+from providers.models import Kind, ProviderHealth
 from providers.waits import seconds, span
 
 from . import audit, lifecycle, market, ssh, vault
@@ -206,13 +206,22 @@ def gone(session: Session, action: lifecycle.Gone, now: datetime) -> Done:
 
 
 def move_on(session: Session, action: lifecycle.Move, now: datetime) -> Done:
-    if action.to == State.STOPPING:
-        stop(session, action.reason, action.text, action.outcome, actor=WORKER, now=now)
-    elif action.to == State.ENDED:
-        end(session, now)
-    else:
-        move(session, action.to, actor=WORKER, now=now)
+    with transaction.atomic():
+        if action.to == State.STOPPING:
+            stop(session, action.reason, action.text, action.outcome, actor=WORKER, now=now)
+        elif action.to == State.ENDED:
+            end(session, now)
+        else:
+            move(session, action.to, actor=WORKER, now=now)
+        learn(session, action, now)
     return True
+
+
+def learn(session: Session, action: lifecycle.Move, now: datetime) -> None:
+    """What this step says of the offer, if anything."""
+    kind = Kind.OK if action.to == State.RUNNING else market.FAULTS.get(action.reason)
+    if kind:
+        market.remember(attempt_of(session), kind, now)
 
 
 def end(session: Session, now: datetime) -> None:
