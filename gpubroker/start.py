@@ -94,22 +94,25 @@ def simulator() -> tuple[Child, dict[str, str]]:
     """The simulator as a child, and what the other children need to talk to it."""
     directory = simulator_directory()
     directory.mkdir(mode=0o700, exist_ok=True)
-    vastai_port, control_port = kept_ports(directory / "ports", 2)
+    vastai_port, control_port, tensordock_port = kept_ports(directory / "ports", 3)
     command = django_command(
         "simulator",
         f"--vastai-port={vastai_port}",
+        f"--tensordock-port={tensordock_port}",
         f"--control-port={control_port}",
         f"--data-dir={directory}",
         f"--clock={settings.TIME_SCALE:g}",  # one factor for both, or the rules would not fit
     )
-    environment = simulated_environment(vastai_port)
+    environment = simulated_environment(vastai_port, tensordock_port)
     return Child("simulator", command, child_environment(environment)), environment
 
 
-def simulated_environment(vastai_port: int) -> dict[str, str]:
+def simulated_environment(vastai_port: int, tensordock_port: int) -> dict[str, str]:
     return {
         "VASTAI_API_KEY": SIMULATED_KEY,
         "VASTAI_BASE_URL": f"http://127.0.0.1:{vastai_port}",
+        "TENSORDOCK_API_TOKEN": SIMULATED_KEY,
+        "TENSORDOCK_BASE_URL": f"http://127.0.0.1:{tensordock_port}",
         "GPUBROKER_SIMULATED": "true",
     }
 
@@ -118,7 +121,8 @@ def join_simulator() -> None:
     """For a command beside a running `up`, whose simulator only its own children know."""
     ports = simulator_directory() / "ports"
     if not settings.PROVIDERS and ports.exists():
-        environment = simulated_environment(int(ports.read_text().split()[0]))
+        vastai_port, _, tensordock_port = map(int, ports.read_text().split())
+        environment = simulated_environment(vastai_port, tensordock_port)
         settings.PROVIDERS = read_environment(environment, Path(os.devnull)).providers
         settings.SIMULATED = True
 

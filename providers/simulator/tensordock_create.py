@@ -261,7 +261,7 @@ def rent(call: Call, wish: Wish, machine: Machine) -> Instance:
     instance.details = {
         "image": wish.image, "cloud_init": wish.cloud_init, "ssh_key": wish.ssh_key,
         "dedicated": wish.dedicated, "ports": list(wish.ports), "address_at": address,
-        "forwards_at": address + world.real(dice.choice([0, 0, 10])),
+        "forwards_at": address + (0 if wish.dedicated else world.real(dice.choice([0, 0, 10]))),
         "first_boot_seconds": dice.uniform(60, 90),
         "resources": {"vcpu_count": wish.vcpus, "ram_gb": wish.ram_gb, "storage_gb": wish.disk_gb},
     }  # fmt: skip
