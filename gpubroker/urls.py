@@ -4,7 +4,7 @@ from django.urls import include, path
 
 from sessions import key_views, launch_views
 
-from . import accounts, doctor, health
+from . import accounts, doctor, health, livetests
 
 urlpatterns = [
     path("", include("providers.urls")),
@@ -18,6 +18,7 @@ urlpatterns = [
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("password/", accounts.ChangePassword.as_view(), name="password_change"),
     path("doctor/", doctor.page, name="doctor"),
+    path("livetests/", livetests.page, name="livetests"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
     path("admin/", admin.site.urls),

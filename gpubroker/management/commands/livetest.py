@@ -8,9 +8,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import FrameType
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
+from gpubroker import livetests
 from gpubroker.start import join_simulator
 from providers import registry
 from sessions import livetest_report
@@ -52,6 +53,12 @@ class Command(BaseCommand):
     def handle(self, *args: str, **options: object) -> None:
         join_simulator()
         providers = self.providers(str(options["provider"]))
+        with livetests.only_one() as progress:
+            self.progress = progress
+            report = self.test(providers, options)
+        sys.exit(0 if report.ok else 1)
+
+    def test(self, providers: list[str], options: dict[str, object]) -> livetest_report.Report:
         terms = Terms(
             max_price=options["max_price"],
             max_spend=options["max_spend"],
@@ -62,13 +69,13 @@ class Command(BaseCommand):
         test.run(providers)
         report = livetest_report.make(test, providers)
         text = markdown(report)
-        keep(text, report)
+        livetests.keep(text, report.started_at)
         if options["json"]:
             text = json.dumps(report.data(), default=str, indent=2) + "\n"
         if options["report"]:
             options["report"].write_text(text)
         self.stdout.write(text)
-        sys.exit(0 if report.ok else 1)
+        return report
 
     def providers(self, wanted: str) -> list[str]:
         names = registry.names() if wanted == "all" else [wanted]
@@ -78,7 +85,9 @@ class Command(BaseCommand):
         return names
 
     def say(self, line: str) -> None:
-        """Progress goes to stderr, the report to stdout."""
+        """Progress goes to stderr and to the page, the report to stdout."""
+        self.progress.write(f"{timezone.now():%H:%M:%S} {line}\n")
+        self.progress.flush()
         self.stderr.write(line, self.style.NOTICE)
         self.stderr.flush()
 
@@ -93,12 +102,3 @@ def stoppable(test: LiveTest) -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-
-
-def keep(text: str, report: livetest_report.Report) -> Path:
-    """Every report stays in the data directory."""
-    directory = settings.DATA_DIR / "livetests"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    path = directory / f"{report.started_at:%Y%m%d-%H%M%S}.md"
-    path.write_text(text)
-    return path
