@@ -207,6 +207,11 @@ def _instance(row: AuditEvent) -> tuple[str, str]:
     return (f"The marketplace says: {state}" if state else "The marketplace says"), str(words)
 
 
+def _alert(row: AuditEvent) -> tuple[str, str]:
+    over = row.action == "alert.cleared"
+    return f"{'No longer' if over else 'Needs attention'}: {_lower(row.reason)}", ""
+
+
 def _fixed(text: str) -> Callable[[AuditEvent], tuple[str, str]]:
     return lambda row: (text, _words(row))
 
@@ -228,4 +233,6 @@ SENTENCES: Mapping[str, Callable[[AuditEvent], tuple[str, str]]] = {
     "instance.state": _instance,
     "instance.read": _read,
     "ssh.verdict": _ssh,
+    "alert.raised": _alert,
+    "alert.cleared": _alert,
 }

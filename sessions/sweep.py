@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from providers import catalog, lanes, registry, stats
 from providers.base import DestroyOutcome, DestroyResult, Instance, ProviderError
 from providers.models import ProviderHealth, Snapshot
 
-from . import audit, identity, labels
+from . import audit, identity, labels, watch
 from .evidence import rules
 from .models import Attempt, Heartbeat, Sighting
 from .rules import ABSENCES_AFTER_DESTROY, Rules
@@ -29,6 +29,7 @@ AT_MOST = 3  # orphans destroyed per provider and pass
 BREAKER_FLOOR, BREAKER_SHARE = 3, 0.2  # more new orphans than this is not believed (I13)
 VANISH_FLOOR = 2
 MISSING = "the listing lacks"
+BELIEVED = "released:"  # the row of machines whose absence an operator believes
 CLAIM_SECONDS = 120
 
 
@@ -57,6 +58,7 @@ class OrphanCall:
 
 def claim(limit: int, now: datetime) -> list[OrphanCall]:
     """Read the newest complete listings that were not swept yet, then destroy what is due."""
+    watch.watch(now)
     if identity.current().read_only:
         return []
     for provider in registry.names():
@@ -126,16 +128,23 @@ def _sweep(snapshot: Snapshot, now: datetime) -> None:
         _absent(snapshot, {i.instance_id for i in present}, now)
 
 
-def _watch_live(snapshot: Snapshot, present: set[str], now: datetime) -> None:
-    """A reading in which many machines are missing at once is not believed (I13)."""
-    live = Attempt.objects.filter(
+def _live(snapshot: Snapshot) -> list[str]:
+    """Ids of the machines that must be in it."""
+    attempts = Attempt.objects.filter(
         provider=snapshot.provider,
         account_id=snapshot.account_id,
         resolution__in=[Resolution.CREATED, Resolution.ADOPTED],
         last_seen_at__isnull=False,
         session__state__in=[State.BOOTING, State.VERIFYING, State.RUNNING],
-    ).values_list("instance_id", flat=True)
-    missing = [instance_id for instance_id in live if instance_id not in present]
+    )
+    return list(attempts.values_list("instance_id", flat=True))
+
+
+def _watch_live(snapshot: Snapshot, present: set[str], now: datetime) -> None:
+    """A reading in which many machines are missing at once is not believed (I13)."""
+    live = _live(snapshot)
+    believed = _believed(snapshot.provider, present)
+    missing = [instance_id for instance_id in live if instance_id not in present | believed]
     if len(missing) >= max(VANISH_FLOOR, BREAKER_SHARE * len(live)):
         _freeze(snapshot, f"{MISSING} {len(missing)} of {len(live)} live instances at once", now)
     elif not missing:
@@ -161,6 +170,45 @@ def _freeze(snapshot: Snapshot, text: str, now: datetime) -> None:
             )
 
 
+def release(provider: str, shown: str, actor: str, reason: str, now: datetime) -> bool:
+    """An operator believes the readings again; machines that lack now freeze nothing later.
+    `shown` = the reason that the operator saw: another one since then is not released."""
+    health = ProviderHealth.objects.filter(provider=provider, frozen_reason=shown).first()
+    if not shown or health is None or catalog.is_other_account(health):
+        return False
+    with transaction.atomic():
+        same = ProviderHealth.objects.filter(provider=provider, frozen_reason=shown)
+        if not same.update(frozen_reason="", version=F("version") + 1):
+            return False
+        lacking = _lacking(provider)
+        name, row = f"{BELIEVED}{provider}", {"at": now, "data": {"instances": lacking}}
+        Heartbeat.objects.update_or_create(name=name, defaults=row)
+        audit.append(
+            "provider.released", actor=actor, reason=reason, provider=provider,
+            data={"frozen": shown, "lacking": lacking}, now=now,
+        )  # fmt: skip
+    return True
+
+
+def _lacking(provider: str) -> list[str]:
+    """Ids of live sessions that the newest complete listing does not show."""
+    newest = Snapshot.objects.filter(provider=provider, complete=True).order_by("-started_at")
+    snapshot = newest.first()
+    if snapshot is None:
+        return []
+    present = {instance.instance_id for instance in catalog.instances(snapshot)}
+    return [instance_id for instance_id in _live(snapshot) if instance_id not in present]
+
+
+def _believed(provider: str, present: set[str]) -> set[str]:
+    """As long as they are missing: one that was seen again is believed no more."""
+    rows = Heartbeat.objects.filter(name=f"{BELIEVED}{provider}")
+    ids = set(rows[0].data["instances"]) if rows else set()
+    if ids & present:
+        rows.update(data={"instances": sorted(ids - present)})
+    return ids - present
+
+
 def _sight(instance: Instance, snapshot: Snapshot, now: datetime) -> None:
     sighting, new = Sighting.objects.get_or_create(
         provider=snapshot.provider,
@@ -169,7 +217,7 @@ def _sight(instance: Instance, snapshot: Snapshot, now: datetime) -> None:
     )
     if new or sighting.gone_at:
         Sighting.objects.filter(pk=sighting.pk).update(
-            gone_at=None, first_seen_at=now, last_seen_at=now, looks=1, absences=0
+            gone_at=None, first_seen_at=now, last_seen_at=now, looks=1, absences=0, hurried_at=None
         )
         audit.append(
             "orphan.seen", actor=ACTOR, provider=snapshot.provider, label=instance.label,
@@ -206,9 +254,9 @@ def _absent(snapshot: Snapshot, present: set[str], now: datetime) -> None:
 
 def _due(limit: int, now: datetime) -> list[OrphanCall]:
     calls: list[OrphanCall] = []
-    frozen = ProviderHealth.objects.exclude(frozen_reason="").values_list("provider", flat=True)
     waiting = Sighting.objects.filter(gone_at__isnull=True, absences=0, looks__gte=2)
-    for sighting in waiting.exclude(provider__in=frozen).order_by("first_seen_at"):
+    waiting = waiting.filter(ignored_at__isnull=True).exclude(_held_back())
+    for sighting in waiting.order_by("first_seen_at"):
         per_provider = sum(call.provider == sighting.provider for call in calls)
         if len(calls) >= limit or per_provider >= AT_MOST:
             break
@@ -217,12 +265,20 @@ def _due(limit: int, now: datetime) -> list[OrphanCall]:
     return calls
 
 
+def _held_back() -> Q:
+    """While a marketplace is frozen, only what people ask for; nothing on another account."""
+    frozen = list(ProviderHealth.objects.exclude(frozen_reason=""))
+    names = [health.provider for health in frozen]
+    others = [health.provider for health in frozen if catalog.is_other_account(health)]
+    return Q(provider__in=names, hurried_at__isnull=True) | Q(provider__in=others)
+
+
 def _ripe(sighting: Sighting, own: Rules, now: datetime) -> bool:
     if sighting.provider not in registry.names():
         return False
     if sighting.next_destroy_at and sighting.next_destroy_at > now:
         return False
-    known = Attempt.objects.filter(label=sighting.label).exists()
+    known = sighting.hurried_at or Attempt.objects.filter(label=sighting.label).exists()
     wait = own.orphan_gap if known else own.orphan_quarantine
     return sighting.last_seen_at - sighting.first_seen_at >= timedelta(seconds=wait)
 
@@ -238,11 +294,14 @@ def _take(sighting: Sighting, now: datetime) -> list[OrphanCall]:
     with transaction.atomic():
         if lanes.take(sighting.provider, "destroy", now):
             return []
-        mine = Sighting.objects.filter(pk=sighting.pk, destroy_tries=sighting.destroy_tries)
+        mine = Sighting.objects.filter(
+            pk=sighting.pk, destroy_tries=sighting.destroy_tries, ignored_at__isnull=True
+        )
         until = now + timedelta(seconds=CLAIM_SECONDS)
         if not mine.update(destroy_tries=F("destroy_tries") + 1, next_destroy_at=until):
             return []
-        _note(call, "provider.destroy.intent", now, reason="orphan")
+        why = "orphan, by hand" if sighting.hurried_at else "orphan"
+        _note(call, "provider.destroy.intent", now, reason=why)
     return [call]
 
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from . import provider_views, views
+from . import attention_views, provider_views, views
 
 urlpatterns = [
     path("sessions/", views.session_list, name="sessions"),
@@ -9,6 +9,10 @@ urlpatterns = [
     path("sessions/<uuid:pk>/stop/", views.session_stop, name="session_stop"),
     path("sessions/<uuid:pk>/extend/", views.session_extend, name="session_extend"),
     path("sessions/<uuid:pk>/key/", views.session_key, name="session_key"),
+    path("attention/", attention_views.attention, name="attention"),
+    path("attention/orphans/<int:pk>/destroy/", attention_views.hurry, name="orphan_destroy"),
+    path("attention/orphans/<int:pk>/ignore/", attention_views.ignore, name="orphan_ignore"),
+    path("attention/<slug:provider>/release/", attention_views.release, name="provider_release"),
     path("providers/", provider_views.providers, name="providers"),
     path("providers/<str:provider>/", provider_views.provider_card, name="provider_card"),
     path("providers/<str:provider>/test/", provider_views.provider_test, name="provider_test"),
