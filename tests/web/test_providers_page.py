@@ -93,8 +93,9 @@ def test_the_balance_lasts_as_long_as_all_machines_of_the_account_let_it(page, i
 
 
 def test_unmanaged_machines_are_counted_priced_and_left_alone(page, installed, client) -> None:
-    session = make_session("running")
+    session, over = make_session("running"), make_session("ended")
     make_attempt(session, label=our_label(1), instance_id="1", resolution="created")
+    make_attempt(over, label=our_label(2), instance_id="2", resolution="gone")
     listed(
         machine("1", our_label(1), "0.5"),
         machine("2", our_label(2), "0.5"),
