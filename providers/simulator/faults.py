@@ -138,7 +138,8 @@ def immortal(world: World, instance: Instance, seconds: float | None, now: float
 
 def reclaimed(world: World, instance: Instance, seconds: float | None, now: float) -> None:
     instance.details["reclaimed"] = True
-    instance.plan(*instance.agenda, (max([now, *(at for at, _ in instance.agenda)]), "detached"))
+    at = instance.agenda[-1][0] if instance.agenda else now
+    instance.plan(*instance.agenda, (at + world.real(1), "detached"))
 
 
 def fails(world: World, instance: Instance, seconds: float | None, now: float) -> None:

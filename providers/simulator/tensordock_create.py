@@ -72,7 +72,7 @@ def create(call: Call) -> web.Response:
         return refused.answer
     instance = rent(call, wish, machine)
     if call.has("orphan"):
-        return answer({"status": 500, "error": UNEXPECTED, "data": {"id": instance.instance_id}})
+        return answer({"status": 400, "error": UNEXPECTED, "data": {"id": instance.instance_id}})
     return created(call, instance)
 
 

@@ -59,9 +59,9 @@ class Simulated:
 
 @contextmanager
 def simulator(provider: str, data_dir: Path) -> Iterator[Simulated]:
-    command = [sys.executable, "-m", "providers.simulator", f"--{provider}-port", "0"]
-    command += ["--control-port", "0", "--data-dir", str(data_dir)]
-    command += ["--clock", str(CLOCK), "--steady-market"]
+    command = [sys.executable, "-m", "providers.simulator", "--data-dir", str(data_dir)]
+    command += ["--control-port", "0", "--vastai-port", "0", "--tensordock-port", "0"]
+    command += ["--clock", str(CLOCK), "--steady-market", "--true-stock"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield Simulated(_ready(process), provider)
