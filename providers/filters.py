@@ -25,7 +25,8 @@ BOUNDS = {  # of the numbers: at least, at most
     "reliability": (0, 100),
     "page": (1, 100_000),
 }
-KNOWN = {*MANY, *BOUNDS, "verified", "sort"}
+SWITCHES = ("verified", "unfailed")
+KNOWN = {*MANY, *BOUNDS, *SWITCHES, "sort"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Filters:
     disk: int = DEFAULT_DISK_GB
     reliability: Decimal | None = None  # percent, at least
     verified: bool = False
+    unfailed: bool = False  # nothing that failed here today, by our own record
     sort: str = "price"
     page: int = 1
     ignored: tuple[str, ...] = ()  # sentences about what was not understood
@@ -53,7 +55,7 @@ class Filters:
             for name in BOUNDS
             if getattr(other, name) != getattr(plain, name)
         ]
-        pairs += [("verified", "1")] if other.verified else []
+        pairs += [(name, "1") for name in SWITCHES if getattr(other, name)]
         pairs += [("sort", other.sort)] if other.sort != plain.sort else []
         return urlencode(pairs)
 
@@ -67,7 +69,7 @@ class Filters:
     def active(self) -> list[str]:
         """Names of the filters that can hide an offer, except the disk, which always counts."""
         plain = Filters()
-        names = (*MANY, "count", "memory", "price", "reliability", "verified")
+        names = (*MANY, "count", "memory", "price", "reliability", *SWITCHES)
         return [name for name in names if getattr(self, name) != getattr(plain, name)]
 
 
@@ -93,7 +95,7 @@ def parse(query: Mapping[str, Sequence[str]]) -> Filters:
             ignored.append(f"{name} “{text}” is not a number from {low} to {high}.")
     found["country"], strange = _countries(found["country"])
     ignored += [f"country “{text}” is not a two-letter code." for text in strange]
-    found["verified"] = _last(query, "verified") in ("1", "on", "true")
+    found |= {name: _last(query, name) in ("1", "on", "true") for name in SWITCHES}
     sort = clean(_last(query, "sort"))
     if sort in SORTS:
         found["sort"] = sort

@@ -62,8 +62,11 @@ def price(disk_gb: int) -> ExpressionWrapper:
     return ExpressionWrapper(total, output_field=PRICE)
 
 
-def search(filters: Filters, now: datetime) -> Result:
+def search(filters: Filters, now: datetime, failed: Q | None = None) -> Result:
+    """`failed`: offers that the filter `unfailed` hides; None = nothing has failed."""
     conditions = _conditions(filters, now)
+    if filters.unfailed and failed is not None:
+        conditions["unfailed"] = ~failed
     chosen = {name: getattr(filters, name) for name in MANY}
     chosen["count"] = (filters.count,) if filters.count else ()
     groups = list(_groups(filters, conditions))

@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from . import gpus, registry, waits
+from . import gpus, memory, registry, waits
 from .countries import country_name
 from .filters import SORTS, Filters, parse, plain_number
 from .models import Offer, ProviderHealth
@@ -42,7 +42,10 @@ class Freshness:
 def offers(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     filters = _understood(parse(dict(request.GET.lists())))
-    result = search(filters, now)
+    known = memory.recall(now)
+    result = search(filters, now, known.failed_today())
+    for offer in result.offers:
+        offer.standing = known.standing(offer)
     context = {
         "filters": filters,
         "query": filters.query(),
@@ -103,6 +106,7 @@ def chips(filters: Filters, result: Result) -> list[Chip]:
         "price": f"≤ ${plain_number(filters.price)}/h",
         "reliability": f"≥ {plain_number(filters.reliability)} % reliable",
         "verified": "verified only",
+        "unfailed": "none that failed here in 24 h",
     }
     found = []
     for name in filters.active:

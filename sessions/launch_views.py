@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
-from providers import registry
+from providers import memory, registry
 from providers.filters import DEFAULT_DISK_GB, parse
 from providers.models import Offer, ProviderHealth
 
@@ -119,6 +119,7 @@ def _page(request: HttpRequest, offer: Offer, form: LaunchForm, status: int = 20
         "form": form,
         "title": registry.title(offer.provider),
         "max_hours": MAX_HOURS,
+        "standing": memory.recall(timezone.now()).standing(offer),
         "back": parse(dict(request.GET.lists())).query(),
     }
     return render(request, "sessions/launch.html", context, status=status)
