@@ -215,22 +215,23 @@ def spending_covered(seen: Evidence) -> list[str]:
 def cost_agrees(seen: Evidence) -> list[str]:
     """Our cost of a finished attempt is the ledger's, within 1 % or a minute's price (I22).
 
-    Only what a finished boot makes comparable: until then a marketplace bills less than its rate.
+    On top of the ledger's we count the boot, during which marketplaces bill less than the rate,
+    and the time from the end to its proof; how long those take says nothing about the sum.
     """
     by_label = {row["label"]: row for row in seen.ours()}
     wrong = []
     for attempt in seen.attempts:
         row = by_label.get(attempt["label"])
-        if row is None or not attempt["gone_at"] or not attempt["sent_at"]:
+        if row is None or not attempt["gone_at"] or not row["gone_at"]:
             continue
-        rate = float(attempt["actual_price_per_hour"] or attempt["price_per_hour"])
-        end = attempt.get("destroy_accepted_at") or attempt.get("first_absence_at")
-        end = end or attempt["gone_at"]
-        ours = rate * (end - attempt["sent_at"]).total_seconds() / 3600
+        rate = float(attempt["actual_price_per_hour"] or attempt["price_per_hour"]) / 3600
+        ours = rate * (attempt["gone_at"] - attempt["sent_at"]).total_seconds()
         billed = float(row["billed_usd"])
-        allowed = max(SHARE * billed, rate * SECONDS / 3600)
-        ran = attempt["ready_at"] is not None
-        if billed > ours + allowed or (ran and ours > billed + allowed):
+        allowed = max(SHARE * billed, rate * SECONDS)
+        started = attempt["ready_at"] or row["gone_at"]
+        waited = (started - attempt["sent_at"]) + (attempt["gone_at"] - row["gone_at"])
+        above = allowed + rate * waited.total_seconds()
+        if not billed - allowed <= ours <= billed + above:
             wrong.append(f"{attempt['label']} cost ${ours:.6f}, the ledger says ${billed:.6f}")
     return wrong
 

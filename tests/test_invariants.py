@@ -116,7 +116,7 @@ PLANTED = [
     ("spending_covered", changed("ledger", 0, created_at=at(0.5))),
     ("spending_covered", changed("ledger", 0, gone_at=at(61))),
     ("cost_agrees", changed("ledger", 0, billed_usd=0.5)),
-    ("cost_agrees", changed("attempts", 0, gone_at=at(200))),
+    ("cost_agrees", changed("attempts", 0, sent_at=at(-7200), ready_at=at(-7190))),
 ]
 
 
