@@ -128,7 +128,10 @@ class Machines:
         shutil.rmtree(self.base, ignore_errors=True)  # a machine may have spoilt it
         try:
             make_base(self.base)
-            return "it works" in self.boot("trial", {"runcmd": ["echo it works"]}).log
+            log = self.boot("trial", {"runcmd": ["echo it works"]}).log
+            if "it works" not in log:
+                complain(log.strip()[-200:] or "the shell did not start")
+            return "it works" in log
         except (OSError, subprocess.SubprocessError) as problem:
             complain(str(problem))
             return False

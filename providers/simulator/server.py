@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import resource
 import signal
 import sys
@@ -106,6 +107,7 @@ async def pass_time(world: World, farm: Farm, boots: FirstBoots) -> None:
 
 
 async def run(options: Options) -> None:
+    os.umask(0o022)  # first boots run as another account, which must be able to read their root
     allow_many_files()
     store = Store(options.data_dir)
     farm = Farm(options.host)
