@@ -294,5 +294,5 @@ def frozen(scene: Scene) -> list[Frozen]:
             by_hand=not catalog.is_other_account(health),
         )
         for health in scene.healths.values()
-        if health.frozen_reason
+        if health.frozen_reason and health.provider in registry.names()
     ]
