@@ -69,7 +69,7 @@ def timed(call: Callable[[], object]) -> Timed:
 
 
 def verdict(answer: object) -> Verdict:
-    """Of whatever a call brings back: records, outcomes, errors, or words on what went wrong."""
+    """Of whatever a call brings back: records, outcomes or errors."""
     match answer:
         case RateLimited() | CreateResult(outcome=CreateOutcome.RATE):
             return Verdict.RATE_LIMITED
@@ -78,8 +78,6 @@ def verdict(answer: object) -> Verdict:
         case CreateResult(outcome=CreateOutcome.UNKNOWN | CreateOutcome.NOT_SENT):
             return Verdict.ERROR
         case CreateResult(outcome=CreateOutcome.AUTH) | Exception():
-            return Verdict.ERROR
-        case str() if answer:
             return Verdict.ERROR
     return Verdict.ANSWERED
 

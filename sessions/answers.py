@@ -79,14 +79,19 @@ RESOLUTIONS: dict[CreateOutcome, Resolution] = {
 
 
 def attached(
-    call: AttachCall, answer: str, session: Session, attempt: Attempt, now: datetime
+    call: AttachCall,
+    answer: ProviderError | None,
+    session: Session,
+    attempt: Attempt,
+    now: datetime,
 ) -> None:
-    if not answer:
+    if answer is None:
         keys = Attempt.objects.filter(pk=attempt.pk, keys_attached=call.number)
         keys.update(keys_attached=call.number + 1)
-    note(session, attempt, "provider.attach.result", now, problem=answer[:200])
-    _tell_lane(call, not answer, now)
-    _go_on(session, now, failed=bool(answer), cap=rules(attempt.provider).ssh_retry)
+    problem = "" if answer is None else (str(answer) or type(answer).__name__)[:200]
+    note(session, attempt, "provider.attach.result", now, problem=problem)
+    _tell_lane(call, answer is None or isinstance(answer, RateLimited), now)
+    _go_on(session, now, failed=bool(problem), cap=rules(attempt.provider).ssh_retry)
 
 
 def destroyed(
@@ -228,7 +233,7 @@ def _change(session: Session, now: datetime, **columns: object) -> None:
 
 BUGS: dict[type, Callable[[Exception], object]] = {
     CreateCall: lambda e: CreateResult(outcome=CreateOutcome.UNKNOWN, message=_bug(e)),
-    AttachCall: lambda e: _bug(e),
+    AttachCall: lambda e: ProviderError(_bug(e)),
     DestroyCall: lambda e: DestroyResult(outcome=DestroyOutcome.RETRY, message=_bug(e)),
     ReadCall: lambda e: ProviderError(_bug(e)),
     SSHCall: lambda e: ssh.Check(message=_bug(e)),

@@ -62,13 +62,13 @@ class AttachCall(Call):
 
     lane = "attach"
 
-    def perform(self) -> str:
-        """Empty when the key is installed, else why not."""
+    def perform(self) -> ProviderError | None:
+        """None when the key is installed, else why not."""
         try:
             registry.get(self.provider).attach_key(self.instance_id, self.public_key)
         except ProviderError as error:
-            return str(error) or type(error).__name__
-        return ""
+            return error
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

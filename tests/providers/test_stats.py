@@ -58,8 +58,6 @@ def created(outcome: CreateOutcome) -> CreateResult:
         (NotSent("nobody"), Verdict.ERROR),
         (RequestRefused("wrong"), Verdict.ERROR),
         (KeyError("our own bug"), Verdict.ERROR),
-        ("the key could not be installed", Verdict.ERROR),
-        ("", Verdict.ANSWERED),
         (None, Verdict.ANSWERED),
         (Listing(instances=(), account_id="1"), Verdict.ANSWERED),
     ],
