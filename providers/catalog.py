@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
@@ -12,8 +13,9 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.dateparse import parse_datetime
 
+from . import history
 from .base import Account, Instance, InstanceState, Listing, OfferListing, OfferRecord, SSHEndpoint
-from .models import Offer, ProviderHealth, Snapshot
+from .models import Offer, ProviderHealth, Snapshot, Stock
 
 FACTS = [field.name for field in fields(OfferRecord)]
 LEAST_DISK_GB = 8
@@ -27,19 +29,29 @@ def store_offers(provider: str, listing: OfferListing, now: datetime) -> int:
     """Writes only what changed; un-lists only what was surely looked for. Rows written."""
     with transaction.atomic():
         rows = {row.offer_id: row for row in Offer.objects.filter(provider=provider)}
-        fresh, changed = [], []
+        fresh, stale = [], []
         for record in listing.offers:
             row = rows.get(record.offer_id)
             if row is None:
                 fresh.append(_row(record, now))
             elif _update(row, record, now):
-                changed.append(row)
+                stale.append(row)
         gone = _gone(rows.values(), listing)
         Offer.objects.bulk_create(fresh, batch_size=200)
         written = [*FACTS, "fingerprint", "changed_at", "listed"]
-        Offer.objects.bulk_update(changed, written, batch_size=100)
+        Offer.objects.bulk_update(stale, written, batch_size=100)
         _unlist(provider, gone, now)
-    return len(fresh) + len(changed) + len(gone)
+        number = len(fresh) + len(stale) + len(gone)
+        if number:
+            changed(provider, now)
+        history.collect(provider, now)
+    return number
+
+
+def changed(provider: str, now: datetime) -> None:
+    """Who holds offers in memory must read them again; in the transaction that wrote them."""
+    values = {"version": secrets.randbits(62), "changed_at": now}
+    Stock.objects.update_or_create(provider=provider, defaults=values)
 
 
 def fingerprint(record: OfferRecord) -> str:

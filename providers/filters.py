@@ -26,7 +26,9 @@ BOUNDS = {  # of the numbers: at least, at most
     "page": (1, 100_000),
 }
 SWITCHES = ("verified", "unfailed")
-KNOWN = {*MANY, *BOUNDS, *SWITCHES, "sort"}
+VIEWS = {"": "Offers", "gpu": "By GPU"}
+COMPARED = 4  # offers side by side
+KNOWN = {*MANY, *BOUNDS, *SWITCHES, "sort", "view", "compare"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class Filters:
     unfailed: bool = False  # nothing that failed here today, by our own record
     sort: str = "price"
     page: int = 1
+    view: str = ""  # one of VIEWS
+    compare: tuple[str, ...] = ()  # "provider:offer_id", at most COMPARED
     ignored: tuple[str, ...] = ()  # sentences about what was not understood
 
     def query(self, **changes: object) -> str:
@@ -57,6 +61,8 @@ class Filters:
         ]
         pairs += [(name, "1") for name in SWITCHES if getattr(other, name)]
         pairs += [("sort", other.sort)] if other.sort != plain.sort else []
+        pairs += [("view", other.view)] if other.view else []
+        pairs += [("compare", one) for one in other.compare]
         return urlencode(pairs)
 
     def without(self, name: str, value: str = "") -> str:
@@ -64,6 +70,16 @@ class Filters:
         if name in MANY:
             return self.query(**{name: tuple(v for v in getattr(self, name) if v != value)})
         return self.query(**{name: getattr(Filters(), name)})
+
+    @property
+    def by_gpu(self) -> bool:
+        return self.view == "gpu"
+
+    def picked(self, one: str) -> str:
+        """The query string with an offer put into the comparison, or taken out again."""
+        others = tuple(other for other in self.compare if other != one)
+        added = () if one in self.compare else (one,)
+        return self.query(page=self.page, compare=(*others, *added)[-COMPARED:])
 
     @property
     def active(self) -> list[str]:
@@ -101,7 +117,24 @@ def parse(query: Mapping[str, Sequence[str]]) -> Filters:
         found["sort"] = sort
     elif sort:
         ignored.append(f"sort “{sort}” is not an order.")
+    found["view"] = clean(_last(query, "view"))
+    if found["view"] not in VIEWS:
+        ignored.append(f"view “{found.pop('view')}” is not a view.")
+    found["compare"] = compared(query.get("compare", ()))
     return Filters(**found, ignored=tuple(ignored[:10]))
+
+
+def compared(texts: Sequence[str]) -> tuple[str, ...]:
+    """The newest COMPARED of "provider:offer_id"; anything else is no offer."""
+    whole = (clean_id(text) for text in texts[-100:])
+    return tuple(dict.fromkeys(text for text in whole if re.fullmatch(r"[a-z]+:.+", text)))[
+        -COMPARED:
+    ]
+
+
+def clean_id(text: str) -> str:
+    """As clean(), as long as an offer's id may be."""
+    return "".join(c for c in text if unicodedata.category(c)[0] != "C")[:240]
 
 
 def clean(text: str) -> str:

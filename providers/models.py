@@ -47,6 +47,11 @@ class Offer(models.Model):
         indexes = [
             models.Index(fields=["listed", "gpu_name", "base_price_per_hour"]),
             models.Index(fields=["listed", "base_price_per_hour"]),
+            models.Index(
+                fields=["evicted_until"],
+                condition=models.Q(evicted_until__isnull=False),
+                name="offer_evicted",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -171,3 +176,36 @@ class CallHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.operation} {self.hour:%Y-%m-%d %H}:00"
+
+
+class Stock(models.Model):
+    """What the listed offers of one provider are, as one number: another number, other offers."""
+
+    provider = models.CharField(max_length=20, primary_key=True)
+    version = models.PositiveBigIntegerField()  # random, so that none ever comes again
+    changed_at = models.DateTimeField()
+    prices_at = models.DateTimeField(null=True)  # last time that history.py collected them
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.version}"
+
+
+class PriceHour(models.Model):
+    """What one GPU cost at one provider in one hour, written and forgotten by history.py alone."""
+
+    provider = models.CharField(max_length=20)
+    gpu_name = models.CharField(max_length=80)
+    hour = models.DateTimeField(db_index=True)
+    low = models.DecimalField(max_digits=10, decimal_places=6)  # P10, USD per GPU and hour
+    median = models.DecimalField(max_digits=10, decimal_places=6)
+    offers = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["gpu_name", "provider", "hour"], name="price_hour_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.gpu_name} ({self.provider}) {self.hour:%Y-%m-%d %H}:00"

@@ -1,22 +1,21 @@
-"""Offers that match: one query for all counts, one for the page."""
+"""Offers that match: counts from the stock in memory, the rows of one page from the database."""
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
+from operator import and_, or_
 
-from django.db.models import Count, DecimalField, F, Min, Q, QuerySet
-from django.db.models.expressions import Combinable, ExpressionWrapper
-from django.db.models.functions import Cast
+from django.db.models import Q
 
+from . import stock
 from .filters import MANY, Filters
 from .models import Offer
+from .stock import FACETS, NANO, Bits, Index, Table
 
 PAGE = 50
-ROUNDING = Decimal("0.0000005")  # SQLite adds prices as floats; far below a displayed digit
-PRICE = DecimalField(max_digits=20, decimal_places=9)
-COLUMNS = {"gpu": "gpu_name", "provider": "provider", "country": "country", "count": "gpu_count"}
+Away = Mapping[str, list[int]]  # filter -> primary keys that it hides, as the database knows now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,163 +29,207 @@ class Option:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GPU:
+    """The matching offers of one GPU. Prices in USD per GPU and hour, unusual ones left out."""
+
+    name: str
+    memory_mb: int
+    count: int
+    lowest: Decimal | None
+    middle: Decimal | None
+    per_gb: Decimal | None  # the lowest, for each GB of GPU memory
+    providers: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
-    offers: list[Offer]  # of one page, each with .price (USD per hour, disk included)
+    offers: list[Offer]  # of one page, each with .price (USD/h with disk) and .unusual
     matching: int
     listed: int
     page: int
     pages: int
     hidden: dict[str, int]  # filter -> offers that it alone hides; "gone" and "disk" count too
     facets: dict[str, list[Option]]
+    gpus: list[GPU] = field(default_factory=list)  # instead of offers, where they are asked for
+    unusual: int = 0  # of the matching
+    version: str = ""  # of the stock that was counted
 
 
 @dataclass(frozen=True)
-class Group:
-    """Offers alike in every facet, counted under each leave-one-out of the other filters."""
+class Masks:
+    """The offers that pass each condition, and each facet with a choice, in one index."""
 
-    values: dict[str, object]
-    counts: dict[str, int]
-    cheapest: Decimal | None
+    index: Index
+    sets: dict[str, Bits]
 
-    def passes(self, chosen: dict[str, tuple], *, except_for: str = "") -> bool:
-        return all(
-            self.values[name] in wanted
-            for name, wanted in chosen.items()
-            if wanted and name != except_for
-        )
+    def together(self, *, except_for: str = "") -> Bits:
+        others = (bits for name, bits in self.sets.items() if name != except_for)
+        return reduce(and_, others, self.index.everything)
 
 
-def price(disk_gb: int) -> ExpressionWrapper:
-    """USD per hour with this disk, computed by the database."""
-    total = F("base_price_per_hour") + F("disk_price_per_gb_hour") * disk_gb
-    return ExpressionWrapper(total, output_field=PRICE)
+NONE = Q(pk__in=[])
 
 
-def search(filters: Filters, now: datetime, failed: Q | None = None) -> Result:
-    """`failed`: offers that the filter `unfailed` hides; None = nothing has failed."""
-    conditions = _conditions(filters, now)
-    if filters.unfailed and failed is not None:
-        conditions["unfailed"] = ~failed
-    chosen = {name: getattr(filters, name) for name in MANY}
-    chosen["count"] = (filters.count,) if filters.count else ()
-    groups = list(_groups(filters, conditions))
-    passing = [group for group in groups if group.passes(chosen)]
-    matching = sum(group.counts["all"] for group in passing)
+def search(filters: Filters, now: datetime, failed: Q = NONE) -> Result:
+    """`failed` is what "unfailed" hides. A row that went while we looked means that the table is
+    old: read it once more."""
+    away = {"gone": stock.evicted(now)}
+    if filters.unfailed:
+        away["unfailed"] = _pks(failed)
+    table = stock.current()
+    try:
+        return _search(table, filters, away)
+    except LookupError:
+        return _search(stock.current(anew=True), filters, away, strict=False)
+
+
+def _pks(condition: Q) -> list[int]:
+    return list(Offer.objects.filter(condition, listed=True).values_list("pk", flat=True))
+
+
+def _search(table: Table, filters: Filters, away: Away, *, strict: bool = True) -> Result:
+    chosen = chosen_values(filters)
+    masks = _masks(table.index(filters.disk, "price"), filters, chosen, away)
+    everything = masks.together()
+    matching = everything.bit_count()
     pages = max(1, -(-matching // PAGE))
     page = min(filters.page, pages)
+    ordered = masks
+    if filters.by_gpu or filters.sort != "price":
+        sort = "gpu" if filters.by_gpu else filters.sort
+        ordered = _masks(table.index(filters.disk, sort), filters, chosen, away)
     return Result(
-        offers=_page(filters, _together(conditions.values()), chosen, page) if matching else [],
+        offers=[] if filters.by_gpu else _page(ordered, page, filters.disk, strict),
+        gpus=_gpus(ordered) if filters.by_gpu else [],
         matching=matching,
-        listed=sum(group.counts["listed"] for group in groups),
+        listed=len(table),
         page=page,
-        pages=pages,
-        hidden=_hidden(groups, passing, chosen, conditions, matching),
-        facets={name: _options(name, groups, chosen) for name in COLUMNS},
+        pages=1 if filters.by_gpu else pages,
+        hidden=_hidden(masks, matching),
+        facets={name: _options(name, masks, chosen[name]) for name in FACETS},
+        unusual=matching - (everything & masks.index.usual).bit_count(),
+        version=version_text(table.version),
     )
 
 
-def _conditions(filters: Filters, now: datetime) -> dict[str, Q]:
-    """Every condition that is not a facet, by the name of its filter."""
-    found = {
-        "gone": Q(evicted_until__isnull=True) | Q(evicted_until__lte=now),
-        "disk": Q(disk_gb_max__gte=filters.disk),
-    }
+def version_text(version: tuple[int, ...]) -> str:
+    """Short enough for an address."""
+    return f"{sum(version) % 2**62:x}"
+
+
+def chosen_values(filters: Filters) -> dict[str, tuple]:
+    chosen = {name: getattr(filters, name) for name in MANY}
+    return chosen | {"count": (filters.count,) if filters.count else ()}
+
+
+def _masks(index: Index, filters: Filters, chosen: Mapping[str, tuple], away: Away) -> Masks:
+    sets = {name: index.everything & ~index.of(pks) for name, pks in away.items()}
+    for name, (wanted, test) in _conditions(filters).items():
+        sets[name] = index.where(name, wanted, test)
+    for name, values in chosen.items():
+        if values:
+            sets[name] = reduce(or_, (index.facet(name).get(value, 0) for value in values))
+    return Masks(index, sets)
+
+
+Test = Callable[[Index], Iterable[bool]]
+
+
+def _conditions(filters: Filters) -> dict[str, tuple[object, Test]]:
+    """Every condition that is not a facet, by the name of its filter: what is wanted, its test."""
+    found = {"disk": (filters.disk, _at_least("disk_gb_max", filters.disk))}
     if filters.memory:
         # 24 GB cards report 24,564 MB or less: a tenth of tolerance keeps the name true
-        found["memory"] = Q(gpu_memory_mb__gte=filters.memory * 1024 * 9 // 10)
+        least = filters.memory * 1024 * 9 // 10
+        found["memory"] = (filters.memory, _at_least("gpu_memory_mb", least))
     if filters.price:
-        ceiling = filters.price + ROUNDING
-        found["price"] = Q(base_price_per_hour__lte=ceiling, price__lte=ceiling)
+        ceiling = int(filters.price * NANO)
+        found["price"] = (ceiling, lambda index: [price <= ceiling for price in index.prices])
     if filters.reliability:
-        found["reliability"] = Q(reliability__gte=float(filters.reliability) / 100)
+        least = float(filters.reliability) / 100
+        found["reliability"] = (filters.reliability, _at_least("reliability", least))
     if filters.verified:
-        found["verified"] = Q(verified=True)
+        found["verified"] = (True, lambda index: index.table.column["verified"])
     return found
 
 
-def _together(conditions: Iterable[Q]) -> Q:
-    return Q(*conditions)
+def _at_least(column: str, least: float) -> Test:
+    def test(index: Index) -> list[bool]:
+        return [value is not None and value >= least for value in index.table.column[column]]
+
+    return test
 
 
-def _listed(filters: Filters) -> QuerySet[Offer]:
-    return Offer.objects.filter(listed=True).annotate(price=price(filters.disk))
-
-
-def _groups(filters: Filters, conditions: dict[str, Q]) -> Iterable[Group]:
-    everything = _together(conditions.values())
-    counts = {"n_listed": Count("pk"), "n_all": Count("pk", filter=everything)}
-    for name in conditions:
-        others = _together(q for other, q in conditions.items() if other != name)
-        counts[f"n_{name}"] = Count("pk", filter=others)
-    rows = (
-        _listed(filters)
-        .values(*COLUMNS.values())
-        .annotate(**counts, cheapest=Min("price", filter=everything))
-        .order_by()
-    )
-    for row in rows:
-        yield Group(
-            {name: row[column] for name, column in COLUMNS.items()},
-            {name.removeprefix("n_"): row[name] for name in counts},
-            row["cheapest"],
-        )
-
-
-def _hidden(
-    groups: list[Group],
-    passing: list[Group],
-    chosen: dict[str, tuple],
-    conditions: dict[str, Q],
-    matching: int,
-) -> dict[str, int]:
-    hidden = {name: sum(g.counts[name] for g in passing) - matching for name in conditions}
-    for facet, wanted in chosen.items():
-        if wanted:
-            others = (g for g in groups if g.passes(chosen, except_for=facet))
-            hidden[facet] = sum(g.counts["all"] for g in others) - matching
+def _hidden(masks: Masks, matching: int) -> dict[str, int]:
+    hidden = {name: masks.together(except_for=name).bit_count() - matching for name in masks.sets}
     return {name: number for name, number in hidden.items() if number}
 
 
-def _options(facet: str, groups: list[Group], chosen: dict[str, tuple]) -> list[Option]:
+def _options(facet: str, masks: Masks, wanted: tuple) -> list[Option]:
     """All values that are listed, and those asked for; the most offers first, counts by number."""
-    counts: Counter[object] = Counter()
-    cheapest: dict[object, Decimal] = {}
-    for group in groups:
-        value = group.values[facet]
-        passes = group.passes(chosen, except_for=facet)
-        counts[value] += group.counts["all"] if passes else 0
-        if passes and group.cheapest is not None:
-            cheapest[value] = min(group.cheapest, cheapest.get(value, group.cheapest))
-    wanted = chosen[facet]
-    values = [value for value in {*counts, *wanted} if value != ""]
-    values.sort(key=lambda v: (v if facet == "count" else 0, -counts[v], str(v)))
-    return [
+    index, others = masks.index, masks.together(except_for=facet)
+    found = {value: bits & others for value, bits in index.facet(facet).items()}
+    found |= {value: 0 for value in wanted if value not in found}
+    options = [
         Option(
             value=str(value),
-            count=counts[value],
-            cheapest=cheapest.get(value),
+            count=bits.bit_count(),
+            cheapest=_price(index, index.cheapest(bits)),
             chosen=value in wanted,
         )
-        for value in values
+        for value, bits in found.items()
+        if value != ""
     ]
+    options.sort(key=lambda o: (int(o.value) if facet == "count" else 0, -o.count, o.value))
+    return options
 
 
-def _page(filters: Filters, everything: Q, chosen: dict[str, tuple], page: int) -> list[Offer]:
-    wanted = {f"{COLUMNS[name]}__in": values for name, values in chosen.items() if values}
-    offers = _listed(filters).filter(everything, **wanted).defer("details", "fingerprint")
-    first = (page - 1) * PAGE
-    return list(offers.order_by(*_order(filters.sort), "price", "pk")[first : first + PAGE])
+def _price(index: Index, row: int | None) -> Decimal | None:
+    return None if row is None else index.prices[row] / NANO
 
 
-def _order(sort: str) -> list[Combinable]:
-    per_gpu = ExpressionWrapper(F("price") / Cast(F("gpu_count"), PRICE), output_field=PRICE)
-    memory = F("gpu_memory_mb") * F("gpu_count")
-    per_memory = ExpressionWrapper(F("price") / Cast(memory, PRICE), output_field=PRICE)
-    return {
-        "price": [],
-        "gpu": [per_gpu.asc()],
-        "memory": [per_memory.asc()],
-        "size": [memory.desc()],
-        "reliability": [F("reliability").desc(nulls_last=True)],
-        "network": [F("inet_down_mbps").desc(nulls_last=True)],
-    }[sort]
+def _page(masks: Masks, page: int, disk_gb: int, strict: bool) -> list[Offer]:
+    index = masks.index
+    rows = index.page(masks.together(), (page - 1) * PAGE, PAGE)
+    pks = {index.table.pks[row]: row for row in rows}
+    listed = Offer.objects.filter(pk__in=pks, listed=True).defer("details", "fingerprint")
+    found = {offer.pk: offer for offer in listed}
+    if strict and len(found) < len(pks):
+        raise LookupError("an offer went")
+    offers = [found[pk] for pk in pks if pk in found]
+    for offer in offers:
+        offer.price = offer.price_per_hour(disk_gb)
+        offer.unusual = pks[offer.pk] in index.table.odd
+    return offers
+
+
+def _gpus(masks: Masks) -> list[GPU]:
+    """The cheapest first; those without a usual price last."""
+    everything, index = masks.together(), masks.index
+    found = [
+        _gpu(index, str(name), bits & everything)
+        for name, bits in index.facet("gpu").items()
+        if bits & everything
+    ]
+    return sorted(found, key=lambda gpu: (gpu.lowest is None, gpu.lowest or 0, gpu.name))
+
+
+def _gpu(index: Index, name: str, bits: Bits) -> GPU:
+    usual = bits & index.usual
+    number = usual.bit_count()
+    places = [stock.nth(usual, at) for at in (0, (number - 1) // 2, number // 2) if number]
+    prices = [_per_gpu(index, index.order[place]) for place in places]
+    memory = index.table.column["gpu_memory_mb"][index.order[stock.lowest(usual or bits)]]
+    return GPU(
+        name=name,
+        memory_mb=memory,
+        count=bits.bit_count(),
+        lowest=prices[0] if prices else None,
+        middle=(prices[1] + prices[2]) / 2 if prices else None,
+        per_gb=prices[0] * 1024 / memory if prices and memory else None,
+        providers=[str(p) for p, offers in index.facet("provider").items() if offers & bits],
+    )
+
+
+def _per_gpu(index: Index, row: int) -> Decimal:
+    return index.prices[row] / NANO / (index.table.column["gpu_count"][row] or 1)

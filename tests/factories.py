@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.utils import timezone
 
+from providers import catalog
 from providers.models import Offer, ProviderHealth
 from sessions.models import Attempt, Session, SSHKey
 from sessions.states import Outcome, State
@@ -51,7 +52,9 @@ def make_offer(**fields: Any) -> Offer:
         "first_seen_at": now,
         "changed_at": now,
     } | fields
-    return Offer.objects.create(**{"gpu_name_raw": values["gpu_name"]} | values)
+    offer = Offer.objects.create(**{"gpu_name_raw": values["gpu_name"]} | values)
+    catalog.changed(offer.provider, now)
+    return offer
 
 
 def make_health(provider: str = "vastai", **fields: Any) -> ProviderHealth:
