@@ -71,10 +71,8 @@ def page(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     form = Start(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        if running():
+        if not start(form.arguments()):
             messages.warning(request, "A live test runs already.")
-        else:
-            start(form.arguments())
         return redirect("livetests")
     names = [path.stem for path in reports()]
     wanted = request.GET.get("report") or (names[0] if names else "")
@@ -92,8 +90,17 @@ def page(request: HttpRequest) -> HttpResponse:
     return render(request, "gpubroker/livetests.html", context, status=status)
 
 
-def start(arguments: list[str]) -> None:
-    """In a session of its own: what happens to this web server is no concern of the test."""
+def start(arguments: list[str]) -> bool:
+    """False = one runs already. In a session of its own, and with the lock from the beginning."""
+    with lock_file() as lock:
+        if not _locked(lock):
+            return False
+        launch([*arguments, f"--lock={lock.fileno()}"], lock.fileno())
+    return True
+
+
+def launch(arguments: list[str], lock: int) -> None:
+    (directory() / "progress.txt").write_text("")
     with (directory() / "output.log").open("wb") as log:
         subprocess.Popen(
             django_command("livetest", *arguments),
@@ -102,6 +109,7 @@ def start(arguments: list[str]) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=[lock],
         )
 
 
@@ -127,9 +135,9 @@ def progress() -> str:
 
 
 @contextmanager
-def only_one() -> Iterator[TextIO]:
+def only_one(inherited: int | None = None) -> Iterator[TextIO]:
     """The file for progress, while no other live test runs. Raises CommandError."""
-    with (directory() / "lock").open("a") as lock:
+    with lock_file(inherited) as lock:
         if not _locked(lock):
             raise CommandError("Another live test runs on this machine.")
         with (directory() / "progress.txt").open("w") as file:
@@ -137,8 +145,12 @@ def only_one() -> Iterator[TextIO]:
 
 
 def running() -> bool:
-    with (directory() / "lock").open("a") as lock:
+    with lock_file() as lock:
         return not _locked(lock)
+
+
+def lock_file(inherited: int | None = None) -> TextIO:
+    return (directory() / "lock").open("a") if inherited is None else open(inherited, "a")  # noqa: SIM115
 
 
 def _locked(lock: TextIO) -> bool:

@@ -1,5 +1,8 @@
 """The live test in the browser: who may start it, what is run, what is shown."""
 
+import subprocess
+import sys
+
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
@@ -21,7 +24,7 @@ def apart(settings, tmp_path) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The arguments of each start; nothing runs."""
     found: list[list[str]] = []
-    monkeypatch.setattr(livetests, "start", found.append)
+    monkeypatch.setattr(livetests, "launch", lambda arguments, lock: found.append(arguments))
     return found
 
 
@@ -45,9 +48,32 @@ def test_only_those_who_may_do_anything_may_spend(started: list[list[str]]) -> N
 
 def test_it_starts_with_the_terms_of_the_form(admin: Client, started: list[list[str]]) -> None:
     assert admin.post("/livetests/", FIELDS | {"gpu": "RTX 4090"}).status_code == 302
-    assert started == [
-        ["--provider=all", "--max-price=0.50", "--max-spend=1", "--gpu=RTX 4090"],
-    ]
+    [[*terms, lock]] = started
+    assert terms == ["--provider=all", "--max-price=0.50", "--max-spend=1", "--gpu=RTX 4090"]
+    assert lock.startswith("--lock=")
+
+
+def test_the_lock_goes_over_to_the_process_without_a_gap(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something that only waits stands for the command: the page says running at once."""
+    waiting = [sys.executable, "-c", "input()"]
+    monkeypatch.setattr(livetests, "django_command", lambda *arguments: waiting)
+    processes = []
+
+    def popen(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+        options["stdin"] = subprocess.PIPE
+        processes.append(real(*arguments, **options))
+        return processes[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    admin.post("/livetests/", FIELDS)
+    admin.post("/livetests/", FIELDS)
+    assert livetests.running()
+    [process] = processes
+    process.communicate(b"\n", timeout=60)
+    assert not livetests.running()
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,13 @@ class Command(BaseCommand):
         )
         parser.add_argument("--gpu", default="", help='only this one, such as "RTX 4090"')
         parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+        parser.add_argument("--lock", type=int, help="internal: a lock that the page has taken")
         parser.add_argument("--report", metavar="FILE", type=Path, help="also write it there")
 
     def handle(self, *args: str, **options: object) -> None:
         join_simulator()
         providers = self.providers(str(options["provider"]))
-        with livetests.only_one() as progress:
+        with livetests.only_one(options["lock"]) as progress:
             self.progress = progress
             report = self.test(providers, options)
         sys.exit(0 if report.ok else 1)
