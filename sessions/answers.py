@@ -99,7 +99,7 @@ def destroyed(
 ) -> None:
     done = answer.outcome in (DestroyOutcome.ACCEPTED, DestroyOutcome.NOT_FOUND)
     columns: dict[str, object] = {"destroy_message": answer.message[:500]}
-    if done:
+    if done and not attempt.is_closed:  # a late answer takes no proof back
         columns |= {"destroy_accepted_at": now, **NO_ABSENCE}
     Attempt.objects.filter(pk=attempt.pk).update(**columns)
     note(

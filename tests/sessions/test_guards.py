@@ -29,7 +29,7 @@ from sessions import (
     steps,
     sweep,
 )
-from sessions.calls import AttachCall, ReadCall
+from sessions.calls import AttachCall, DestroyCall, ReadCall
 from sessions.evidence import Scene, gather
 from sessions.models import Attempt, AuditEvent, Deployment, Session, Sighting
 from sessions.moves import StaleSession
@@ -286,3 +286,15 @@ def test_a_key_that_cannot_be_installed_is_not_waited_for_without_end(world, own
     world.market.fail["attach"] = refuse
     session = ended(world, launch(world, owner))
     assert (session.outcome, session.reason) == (Outcome.FAILED, "boot_timeout")
+
+
+def test_a_late_answer_to_a_destroy_takes_no_proof_back(world, owner):
+    session = running(world, owner)
+    asks.stop(session, owner, now=world.now)
+    (call,) = [call for call in world.claim() if isinstance(call, DestroyCall)]
+    answer = reconcile.perform(call)
+    world.turn(200)  # paused; another process goes on, and ends it
+    attempt = ended(world, session).attempt
+    reconcile.finish(call, answer, world.now)
+    attempt.refresh_from_db()
+    assert attempt.absences >= 2 and attempt.first_absence_at < attempt.gone_at
