@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from providers import catalog, registry
 from providers.base import ProviderError
+from providers.models import ProviderHealth
 from sessions import asks, audit, identity, reconcile, ssh, sweep
 from sessions.asks import Order
 from sessions.models import Attempt, AuditEvent, Session, Sighting
@@ -286,6 +287,7 @@ class Chaos:
             )
         for session in Session.objects.open():
             self.stop(session)
+        ProviderHealth.objects.update(frozen_reason="")  # an operator has looked
         if not self.settle(lambda: not Session.objects.open().exists() and not self.leftovers()):
             before.append(f"not over: {list(map(str, Session.objects.open()))} {self.leftovers()}")
         return before + self.judge()
@@ -315,6 +317,8 @@ class Chaos:
             if entry.foreign:
                 if entry.gone:
                     yield f"foreign {instance_id} is gone"
+                continue
+            if entry.twin:
                 continue
             made[entry.label] += 1
             attempt = attempts.get(entry.label)

@@ -47,6 +47,7 @@ class Entry:
     foreign: bool
     born: datetime
     gone: datetime | None = None
+    twin: bool = False  # made by nobody's request, with a label of ours
 
 
 class WildMarket(Market):
@@ -70,6 +71,9 @@ class WildMarket(Market):
         machine = self.add(label)
         self.ledger[machine.instance_id].foreign = True
         return machine.instance_id
+
+    def twin(self, label: str) -> None:
+        self.ledger[self.add(label).instance_id].twin = True
 
     def add(self, label: str, **fields: object) -> Instance:
         machine = super().add(label, **fields)

@@ -1,0 +1,82 @@
+"""One process that does everything a worker does, and also plays the person: to be killed.
+
+    python -m tests.prove.lone_worker     (environment: see crash_points.py)
+
+It launches one session, stops it once it runs, and ends with code 0 when the session has ended.
+Started again after its death it goes on from the rows, like any worker.
+"""
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import django
+import requests
+
+django.setup()
+
+from django.contrib.auth import get_user_model  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from providers import jobs  # noqa: E402
+from providers.models import Offer  # noqa: E402
+from sessions import asks, audit, reconcile, slices, sweep, tasks  # noqa: E402
+from sessions.models import Session, Sighting  # noqa: E402
+from sessions.states import State  # noqa: E402
+from tests.prove import crash_hook  # noqa: E402
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+TURN = 0.3  # seconds
+
+
+def act() -> bool:
+    """What the person does now; True when all is over."""
+    session = Session.objects.first()
+    if session is None:
+        return launch()
+    if session.state == State.RUNNING:
+        asks.stop(session, session.owner)
+    return session.state == State.ENDED and not Sighting.objects.filter(gone_at=None).exists()
+
+
+def launch() -> bool:
+    number = int(os.environ["OFFER"])
+    stock = Offer.objects.filter(gpu_count=1, listed=True, evicted_until=None, interruptible=False)
+    found = list(stock.filter(gpu_name="RTX 4090").order_by("pk")[number : number + 1])
+    if found:
+        terms = {"provider": found[0].provider, "offer_id": found[0].offer_id}
+        if fault := os.environ.get("FAULT"):
+            body = {"operation": "create", "fault": fault, "offer_id": found[0].offer_id}
+            requests.post(
+                os.environ["CONTROL"] + "/faults", json=body, timeout=30
+            ).raise_for_status()
+        order = asks.Order(
+            idempotency_key="crash", image="nvidia/cuda:12.4.1-devel-ubuntu22.04", disk_gb=16,
+            hours=4, max_price_per_hour=Decimal(5), public_keys=[KEY], **terms,
+        )  # fmt: skip
+        try:
+            asks.launch(get_user_model().objects.first(), order)
+        except asks.LaunchRefused as refusal:  # the account is not read yet
+            print(refusal)
+    return False
+
+
+def main() -> int:
+    crash_hook.install()
+    tasks.prepare()
+    pool = ThreadPoolExecutor(8, initializer=slices.forbid_database)
+    work = slices.Work(pool, (reconcile, sweep, jobs))
+    while not act():
+        work.turns_until(time.monotonic() + TURN)
+        audit.write_anchor(timezone.now())
+    work.drain(20)
+    verdict = audit.verify()
+    print(verdict)
+    pool.shutdown(wait=False, cancel_futures=True)
+    return 0 if verdict.ok else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
