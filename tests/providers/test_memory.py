@@ -219,6 +219,7 @@ def test_rates_name_their_scope_and_count_the_record_alone(db, django_assert_num
     assert known.standing(offer(place="", country="ES")).rate.tried == 1
     assert nowhere.rates == (Rate(scope="all offers", ok=2, tried=4),)
     assert recall(NOW).standing(offer(provider="runpod")).rate is None
+    assert recall(NOW + timedelta(days=30)).standing(offer()).rates == ()
 
 
 # ---- what is tried next
