@@ -22,7 +22,7 @@ OFFER_FAILURES = 3  # so many of them: it rests as long, from the last one
 MACHINE_FAILURES = 2
 # A try that fails at its last deadline takes 25 minutes: two of them need a long window to meet.
 MACHINE_SECONDS = 24 * 3600  # two failures inside it, or wrong hardware once: a rest as long
-PLACE_DECAY = 0.5  # when the last try there has just failed, of places that do not tell their machines
+PLACE_DECAY = 0.5  # after a failure as the last try there, where machines have no names
 PLACE_SECONDS = 1800
 TYPE_DECAY = 0.3
 TYPE_FAILURES = 3  # different offers of one GPU and marketplace
