@@ -121,7 +121,7 @@ LEAKS = [
       "if settled and attempt.looks", "if attempt.looks",
       f"{LIFE}::TestALostCreate"),
     m("late-answer-overwrites", "I7", "sessions/answers.py",
-      'if not mine.filter(resolution="").update(', "if not mine.update(",
+      'first = mine.filter(resolution="").update(', "first = mine.update(",
       f"{STORY}::test_a_late_answer_does_not_undo_what_others_found"),
     m("closed-by-an-acknowledgement", "I8", "sessions/lifecycle.py",
       "if attempt.absences and _proven(attempt, rules):", "if accepted:",
