@@ -268,9 +268,12 @@ class TestDecisions:
         sighting = stray(world)
         orphans.hurry(sighting.pk, ACTOR, world.now)
         world.market.account_id = "2002"
+        world.turn(3)
+        ago = world.now - timedelta(hours=1)
+        Sighting.objects.update(looks=9, first_seen_at=ago, last_seen_at=world.now)
         for _ in range(10):
             world.turn(60)
-        assert not world.market.count("destroy")
+        assert not world.market.count("read") and not world.market.count("destroy")
 
     def test_a_release_is_remembered_for_those_that_lack(self, world, monkeypatch):
         monkeypatch.setattr("sessions.reconcile.claim", lambda limit, now: [])
