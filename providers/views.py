@@ -8,11 +8,12 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from . import gpus, memory, registry, waits
+from . import gpus, history, memory, picks, registry, waits
+from .charts import Spark, spark
 from .countries import country_name
-from .filters import SORTS, Filters, parse, plain_number
+from .filters import SORTS, VIEWS, Filters, parse, plain_number
 from .models import Offer, ProviderHealth
-from .search import Result, search
+from .search import GPU, Result, search
 
 STALE_TTLS = 3  # readings missed until the age of an offer is a warning
 
@@ -46,12 +47,17 @@ def offers(request: HttpRequest) -> HttpResponse:
     result = search(filters, now, known.failed_today())
     for offer in result.offers:
         offer.standing = known.standing(offer)
+    picks.mark(result.offers, filters)
     context = {
         "filters": filters,
         "query": filters.query(),
         "result": result,
         "chips": chips(filters, result),
         "sorts": SORTS,
+        "views": [(label, value, filters.query(view=value)) for value, label in VIEWS.items()],
+        "gpus": gpu_rows(filters, result),
+        "picks": picks.read(filters),
+        "news": filters.query(page=filters.page),
         "freshness": [freshness(health, now) for health in health_rows()],
         "unconfigured": not registry.names(),
     } | _pages(filters, result)
@@ -62,6 +68,15 @@ def offers(request: HttpRequest) -> HttpResponse:
     if request.htmx.current_url_abs_path != address:
         response["HX-Push-Url"] = address
     return response
+
+
+def gpu_rows(filters: Filters, result: Result) -> list[tuple[GPU, Spark | None, str]]:
+    """Each GPU, its 30 days, and the query string of its offers."""
+    past = history.days(gpu.name for gpu in result.gpus) if result.gpus else {}
+    return [
+        (gpu, spark(past.get(gpu.name, [])), filters.query(view="", gpu=(gpu.name,)))
+        for gpu in result.gpus
+    ]
 
 
 def _wants_fragment(request: HttpRequest) -> bool:

@@ -116,7 +116,7 @@ function narrow(input) {
 }
 
 function step(by) {
-  const links = [...document.querySelectorAll("[data-row] .act a, [data-row] a.open")];
+  const links = [...document.querySelectorAll("[data-row] .act a:not(.pick), [data-row] a.open")];
   const at = links.indexOf(document.activeElement);
   links.at(Math.min(Math.max(at + by, 0), links.length - 1))?.focus();
 }
@@ -141,6 +141,7 @@ document.addEventListener("keydown", (e) => {
     "/": () => document.querySelector("input[type=search]")?.focus(),
     j: () => step(1),
     k: () => step(-1),
+    x: () => document.activeElement.closest("[data-row]")?.querySelector(".pick")?.click(),
   }[e.key];
   if (act) {
     e.preventDefault();

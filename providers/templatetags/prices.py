@@ -78,6 +78,24 @@ def each(price: Decimal, count: int) -> Decimal:
 
 
 @register.filter
+def per_gigabyte(price: Decimal, memory_mb: int) -> Decimal:
+    return price * 1024 / (memory_mb or 1)
+
+
+@register.filter
+def memory_price(offer: Offer) -> str:
+    """USD per GB of GPU memory and hour, four digits."""
+    memory = offer.gpu_memory_mb * offer.gpu_count
+    return f"{_rounded(per_gigabyte(offer.price, memory), '0.0001'):,f}"
+
+
+@register.filter
+def fine(amount: Decimal | None) -> str:
+    """As hourly(), with four digits."""
+    return "–" if amount is None else f"{_rounded(amount, '0.0001'):,f}"
+
+
+@register.filter
 def less(price: Decimal, other: Decimal) -> Decimal:
     return price - other
 
