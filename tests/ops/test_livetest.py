@@ -18,16 +18,34 @@ from sessions.livetest_markdown import cell, markdown
 from sessions.models import Session
 from sessions.ssh import Check
 from tests.factories import make_attempt, make_health, make_offer, make_session
-from tests.world import World, until
+from tests.world import ACCOUNT, World, free_ports, until
 
 pytestmark = pytest.mark.xdist_group("livetest")
 LIMITS = ["--max-price=0.50", "--max-spend=1.00"]
 
 
+class Markets(World):
+    """Both marketplaces, TensorDock with the stale stock that it is known for; nothing else."""
+
+    def start_simulator(self) -> None:
+        [port] = free_ports(1)
+        self.environment |= {
+            "TENSORDOCK_API_TOKEN": self.api_key,
+            "TENSORDOCK_BASE_URL": f"http://127.0.0.1:{port}",
+        }
+        part = self.run(
+            "simulator", sys.executable, "-m", "providers.simulator", "--steady-market",
+            f"--clock={self.clock}", f"--data-dir={self.directory / 'sim'}",
+            f"--vastai-port={self.vastai_port}", f"--tensordock-port={port}",
+            f"--control-port={self.control_port}", f"--account={self.api_key}={ACCOUNT}",
+        )  # fmt: skip
+        until("the simulator is ready", lambda: "ready:" in part.text())
+
+
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A marketplace and an empty, migrated database; nothing else runs."""
-    with World(tmp_path_factory.mktemp("livetest") / "w", clock=60) as world:
+    """Marketplaces and an empty, migrated database."""
+    with Markets(tmp_path_factory.mktemp("livetest") / "w", clock=60) as world:
         world.start_simulator()
         assert world.django("migrate", "migrate", "-v0").process.wait(120) == 0
         yield world
@@ -63,10 +81,12 @@ def assert_nothing_is_left(world: World) -> None:
 
 
 @pytest.mark.e2e
-def test_stale_stock_is_worked_around_and_all_is_operational(world: World) -> None:
-    world.fault("create", "no_such_ask_404", times=2)
+def test_stale_stock_is_worked_around_and_both_are_operational(world: World) -> None:
+    world.fault("create", "no_such_ask_404", provider="vastai", times=2)
     status, text = livetest(world, f"--report={world.directory / 'report.md'}")
     assert status == 0, text
+    assert "| TensorDock | ✅ Works | ✅ Works | ✅ Works | ✅ Works | **FULLY" in text
+    assert "Login as user by gpubroker's key:** ✅" in text
     assert "| Vast.ai | ✅ Works | ✅ Works | ✅ Works | ✅ Works | **FULLY OPERATIONAL** |" in text
     assert "| LOW | Vast.ai | Stale stock: a listed offer was not there | WORKED AROUND" in text
     assert "Login as root by a person's key:** ✅" in text
@@ -75,26 +95,30 @@ def test_stale_stock_is_worked_around_and_all_is_operational(world: World) -> No
     places = [text.index(f"## {part}") for part in [*parts, "Recommendations", "Summary"]]
     assert places == sorted(places)
     assert (world.directory / "report.md").read_text() == text
-    assert [path.read_text() for path in (world.data / "livetests").iterdir()] == [text]
+    assert [path.read_text() for path in (world.data / "livetests").glob("*.md")] == [text]
     assert "PRIVATE KEY" not in text
 
 
 @pytest.mark.e2e
-def test_a_key_that_is_not_installed_is_named(world: World) -> None:
-    world.fault("create", "auth_refused", times=0)
-    status, text = livetest(world, "--json", "--gpu=rtx 3090")
+def test_an_account_that_is_not_let_in_is_named(world: World) -> None:
+    """As with `ssh_key` ignored and commands that reach root only."""
+    world.fault("create", "root_only", provider="tensordock", times=0)
+    status, text = livetest(world, "--provider=tensordock", "--json")
     report = json.loads(text)
     assert (status, report["ok"]) == (1, False)
-    assert "SSH key not installed" in report["status"]["vastai"]
-    high = [bug for bug in report["bugs"] if bug["severity"] == "HIGH"]
-    assert [bug["status"] for bug in high] == ["OPEN"]
-    assert all("RTX 3090" in each["offer"] for each in report["results"])
+    [bug] = [bug for bug in report["bugs"] if "for the account" in bug["description"]]
+    assert bug["description"] == "SSH key not installed for the account `user`"
+    assert (bug["severity"], bug["status"]) == ("HIGH", "OPEN")
+    logins = {
+        (login["account"], login["key"]): login["ok"] for login in report["results"][0]["logins"]
+    }
+    assert logins["root", "gpubroker's key"]
 
 
 @pytest.mark.e2e
 def test_ctrl_c_gives_everything_back(world: World) -> None:
     world.fault("create", "boot_never_ends", times=0)
-    process = start(world)
+    process = start(world, "--provider=vastai")
     until("a machine exists", lambda: [r for r in world.ledger() if r["gone_at"] is None])
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=240)
@@ -142,6 +166,19 @@ def test_a_key_for_root_only_is_named_with_the_account(test: LiveTest) -> None:
     assert (bug.id, bug.severity, bug.status) == ("BUG-001", "HIGH", "OPEN")
     assert bug.description == "SSH key not installed for the account `user`"
     assert "| ✅ Works | ❌ Fails | ✅ Works | ✅ Works |" in markdown(found)
+
+
+def test_a_key_that_nobody_takes_is_told_apart_from_a_dead_port(test: LiveTest) -> None:
+    nowhere = {"verified_at": None, "ssh_attempts": 9}
+    refused = trial(reason="ssh_refused", ssh_stage="open", ssh_message="Refused.", **nowhere)
+    silent = trial(reason="ssh_timeout", ssh_stage="", ssh_message="Closed.", **nowhere)
+    found = report(test, refused, silent)
+    assert [bug.description.split(":")[0] for bug in found.bugs] == [
+        "SSH key not installed",
+        "SSH did not answer in time",
+    ]
+    assert "9 SSH attempts, last: Refused." in found.bugs[0].evidence
+    assert "| ✅ Works | ❌ Fails | ❌ Fails | ✅ Works |" in markdown(found)
 
 
 def test_what_is_not_proven_gone_is_the_worst_of_all(test: LiveTest) -> None:
