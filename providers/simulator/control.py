@@ -54,6 +54,7 @@ def truth(world: World, instance: Instance, now: float) -> Record:
         "ssh_host": world.host, "ssh_port": instance.ssh_port, "ssh_user": instance.ssh_user,
         "ssh": instance.ssh_mode(now), "keys": [key.text for key in instance.keys],
         "keys_working": instance.key_lines(now), "visible": instance.visible(now),
+        "booted": bool(instance.details.get("booted")),
     }  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def wrong_cuda(world: World, instance: Instance, seconds: float | None, now: flo
 
 
 def no_driver(world: World, instance: Instance, seconds: float | None, now: float) -> None:
-    instance.board.driver = ""
+    instance.details["no_driver_until"] = world.until(now, seconds)
 
 
 def host_key_changed(world: World, instance: Instance, seconds: float | None, now: float) -> None:
@@ -161,6 +161,10 @@ def forwards_dropped(world: World, instance: Instance, seconds: float | None, no
         instance.ssh_refused_until = FOREVER
 
 
+def lingers(world: World, instance: Instance, seconds: float | None, now: float) -> None:
+    instance.shown_until = world.until(now, seconds)
+
+
 def root_only(world: World, instance: Instance, seconds: float | None, now: float) -> None:
     instance.accounts = ["root"]
 
@@ -193,13 +197,14 @@ EFFECTS: dict[str, tuple[Effect, str]] = {
     "wrong_gpu": (wrong_gpu, "nvidia-smi shows another model"),
     "missing_gpu": (missing_gpu, "nvidia-smi shows one GPU less (none: No devices were found)"),
     "wrong_cuda": (wrong_cuda, "an old driver with CUDA 11.4"),
-    "no_driver": (no_driver, "nvidia-smi is not there"),
+    "no_driver": (no_driver, "nvidia-smi is not there (before `seconds`)"),
     "host_key_changed": (host_key_changed, "SSH shows another host key from now on"),
     "vanish": (vanish, "gone by itself (after `seconds`)"),
     "outbid": (stopped, "stopped by the marketplace, resumes after `seconds`"),
     "offline": (offline, "unknown, then offline (not billed), back after `seconds`"),
     "exited": (exited, "the container ends"),
     "price_raised": (price_raised, "the GPU costs half as much again"),
+    "lingers": (lingers, "in listings and reads until `seconds` are over, destroyed or not"),
     "reclaimed": (reclaimed, "its GPUs are taken away: StoppedDisassociated, no start any more"),
     "fails": (fails, "ends in an error state (after `seconds`)"),
     "address_late": (address_late, "no address (before `seconds`)"),

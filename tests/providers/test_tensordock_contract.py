@@ -88,7 +88,7 @@ class TestTensorDock(ProviderContract):
         try:
             offers = {self.machine_of(o): o for o in provider.search_offers().offers}
             outcomes = []
-            for offer in list(offers.values())[:30]:
+            for offer in list(offers.values())[:12]:
                 outcomes.append(provider.create(self.spec(offer)).outcome)
                 pause()
         finally:

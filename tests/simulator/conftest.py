@@ -36,21 +36,24 @@ def wait_for(look: Callable[[], object], what: str = "it") -> object:
 @dataclass
 class Simulator:
     data_dir: Path
-    arguments: tuple[str, ...] = ("--clock", "50", "--steady-market")
+    arguments: tuple[str, ...] = ("--clock", "50", "--steady-market", "--true-stock")
     process: subprocess.Popen | None = None
     control: str = ""
     vastai: str = ""
+    tensordock: str = ""
     nonce: str = ""
     numbers: count = field(default_factory=count)
 
     def start(self, command: tuple[str, ...] = ("-m", "providers.simulator")) -> None:
         control = self.control.rpartition(":")[2] or "0"
         market = self.vastai.rpartition(":")[2] or "0"
-        ports = ("--control-port", control, "--vastai-port", market)
+        dock = self.tensordock.rpartition(":")[2] or "0"
+        ports = ("--control-port", control, "--vastai-port", market, "--tensordock-port", dock)
         line = [sys.executable, *command, *ports, "--data-dir", str(self.data_dir), *self.arguments]
         self.process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         facts = json.loads(self.ready_line().removeprefix("simulator ready: "))
-        self.control, self.vastai, self.nonce = facts["control"], facts["vastai"], facts["nonce"]
+        self.control, self.nonce = facts["control"], facts["nonce"]
+        self.vastai, self.tensordock = facts["vastai"], facts["tensordock"]
 
     def ready_line(self) -> str:
         assert self.process is not None and self.process.stdout is not None
