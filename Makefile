@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST_ARGS ?= -n 2 --dist loadgroup --durations=25 --durations-min=4
 
-.PHONY: help up test lint clean tools
+.PHONY: help up test prove lint clean tools
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -16,6 +16,9 @@ up: $(VENV)/.installed ## Install what is missing and start the dashboard, the w
 
 test: $(VENV)/.installed-test tools ## Run all tests (PYTEST_ARGS= to change how)
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+prove: $(VENV)/.installed-test tools ## Prove the safety rules, 15 minutes; figures in var/prove.json (PROVE=full: hours)
+	$(RUN) -m tests.prove $(PROVE_PARTS)
 
 lint: $(VENV)/.installed-test ## Check style, Django's own checks and missing migrations
 	$(VENV)/bin/ruff check .

@@ -9,6 +9,7 @@ so that each is a stranger to all others.
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -31,6 +32,13 @@ from tests.world import Template, World, make_template
 
 CLOCK = 20
 PLANS = {"life": "", "lost": "lost_502", "fails": "wrong_gpu"}  # plan -> fault of its create
+
+
+def faults_of(plan: str) -> str:
+    fault = {"when": "launch", "operation": "create", "fault": PLANS[plan]}
+    return json.dumps([fault] if PLANS[plan] else [])
+
+
 SECONDS = 240  # for one run to come to rest on a busy machine
 AT_ONCE = 6
 OFTEN = re.compile("providers_|GET|POST /api/v0/bundles|commit|gpu_sessions_heartbeat")
@@ -51,6 +59,7 @@ class Run:
     key: str
     account: str
     offer: int
+    extra: dict[str, str] = field(default_factory=dict)
     deaths: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -65,8 +74,8 @@ class Run:
             "GPUBROKER_DATA_DIR": str(self.data),
             "VASTAI_API_KEY": self.key,
             "OFFER": str(self.offer),
-            "FAULT": PLANS[self.plan],
             "CONTROL": self.simulator.control,
+            **self.extra,
             **more,
         }
         with (self.directory / "log").open("ab") as log:
@@ -131,10 +140,12 @@ class Run:
 
 
 class Programme:
-    def __init__(self, directory: Path, accounts: int) -> None:
+    def __init__(self, directory: Path, accounts: int, template: Template | None = None) -> None:
         self.directory = directory
-        (directory / "template").mkdir()
-        self.template = make_template(directory / "template")
+        if template is None:
+            (directory / "template").mkdir(parents=True)
+            template = make_template(directory / "template")
+        self.template = template
         self.numbers = iter(range(accounts))
         self.simulator = World(directory / "simulator", None, CLOCK)
         self.keys = [secrets.token_hex(16) for _ in range(accounts)]
@@ -143,17 +154,18 @@ class Programme:
         pairs = [f"--account={key}={9000 + n}" for n, key in enumerate(self.keys)]
         start_simulator(self.simulator, pairs)
 
-    def run(self, plan: str, point: str) -> Run:
+    def run(self, plan: str, point: str, **extra: str) -> Run:
         number = next(self.numbers)
         where = self.directory / f"run-{number}"
         where.mkdir()
+        account = str(9000 + number)
         return Run(
-            plan, point, where, self.simulator, self.keys[number], str(9000 + number), number % 8
+            plan, point, where, self.simulator, self.keys[number], account, number % 8, extra
         )
 
     def points(self, plan: str) -> list[str]:
         """Those of one undisturbed life, in order."""
-        run, log = self.run(plan, ""), self.directory / f"points-{plan}"
+        run, log = self.run(plan, "", FAULTS=faults_of(plan)), self.directory / f"points-{plan}"
         run.prepare(self.template)
         code = run.start(CRASH_LOG=str(log))
         problems = run.judge()
@@ -204,7 +216,7 @@ def prove(programme: Programme, plans: list[str], options: argparse.Namespace) -
         picked = chosen(points, options.sample, options.seed)
         if options.at:
             picked = [(plans[0], options.at)]
-        runs = [programme.run(plan, point) for plan, point in picked]
+        runs = [programme.run(plan, at, FAULTS=faults_of(plan)) for plan, at in picked]
         done = list(pool.map(lambda run: run.die_and_live(programme.template), runs))
     return report(points, done, options.seed)
 

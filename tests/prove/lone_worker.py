@@ -6,6 +6,7 @@ It launches one session, stops it once it runs, and ends with code 0 when the se
 Started again after its death it goes on from the rows, like any worker.
 """
 
+import json
 import os
 import sys
 import time
@@ -29,6 +30,10 @@ from tests.prove import crash_hook  # noqa: E402
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 TURN = 0.3  # seconds
+FAULTS = json.loads(os.environ.get("FAULTS", "[]"))  # [{"when": ..., "operation": ..., ...}]
+HOLD = float(os.environ.get("HOLD", "0"))  # seconds to leave it running
+PROVIDER = os.environ.get("PROVIDER", "vastai")
+held_since: list[float] = []
 
 
 def act() -> bool:
@@ -37,21 +42,39 @@ def act() -> bool:
     if session is None:
         return launch()
     if session.state == State.RUNNING:
-        asks.stop(session, session.owner)
+        stop_after_a_while(session)
     return session.state == State.ENDED and not Sighting.objects.filter(gone_at=None).exists()
+
+
+def stop_after_a_while(session: Session) -> None:
+    if not held_since:
+        held_since.append(time.monotonic())
+        post("running", label=session.attempt.label)
+    if time.monotonic() >= held_since[0] + HOLD:
+        post("stop", label=session.attempt.label)
+        asks.stop(session, session.owner)
+
+
+def post(when: str, **aim: str) -> None:
+    """The faults of this moment, at this session where that is possible."""
+    for fault in FAULTS:
+        if fault["when"] == when:
+            body = {name: value for name, value in fault.items() if name != "when"}
+            aimed = body["operation"] in ("create", "destroy", "instance", "ssh")
+            body |= aim if aimed else {}
+            answer = requests.post(os.environ["CONTROL"] + "/faults", json=body, timeout=30)
+            answer.raise_for_status()
 
 
 def launch() -> bool:
     number = int(os.environ["OFFER"])
-    stock = Offer.objects.filter(gpu_count=1, listed=True, evicted_until=None, interruptible=False)
+    stock = Offer.objects.filter(
+        provider=PROVIDER, gpu_count=1, listed=True, evicted_until=None, interruptible=False
+    )
     found = list(stock.filter(gpu_name="RTX 4090").order_by("pk")[number : number + 1])
     if found:
         terms = {"provider": found[0].provider, "offer_id": found[0].offer_id}
-        if fault := os.environ.get("FAULT"):
-            body = {"operation": "create", "fault": fault, "offer_id": found[0].offer_id}
-            requests.post(
-                os.environ["CONTROL"] + "/faults", json=body, timeout=30
-            ).raise_for_status()
+        post("launch", offer_id=found[0].offer_id)
         order = asks.Order(
             idempotency_key="crash", image="nvidia/cuda:12.4.1-devel-ubuntu22.04", disk_gb=16,
             hours=4, max_price_per_hour=Decimal(5), public_keys=[KEY], **terms,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from tests.prove.figures import record
 from tests.prove.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +116,8 @@ def main(names: list[str]) -> int:
             print(verdict.output)
     killed = sum(verdict.killed for verdict in verdicts)
     print(f"mutants: {killed} of {len(verdicts)} killed")
+    alive = [verdict.mutant.name for verdict in verdicts if not verdict.killed]
+    record("mutants", killed=killed, total=len(verdicts), alive=alive)
     return 0 if killed == len(verdicts) else 1
 
 

@@ -30,8 +30,8 @@ from tests.prove.figures import record
 from tests.prove.wild_market import FAULTS
 from tests.sessions.market_double import ACCOUNT
 
-EXAMPLES = int(os.environ.get("PROVE_EXAMPLES", "15"))
-STEPS = int(os.environ.get("PROVE_STEPS", "40"))
+EXAMPLES = int(os.environ.get("PROVE_EXAMPLES", "10"))
+STEPS = int(os.environ.get("PROVE_STEPS", "30"))
 PROVING = "PROVE_FIGURES" in os.environ
 WORKERS = st.integers(0, 2)
 MOST_TWINS = 2  # more new orphans at once are not believed, by design
@@ -39,13 +39,15 @@ seen: Counter[str] = Counter()  # over all plays
 
 
 class Play(RuleBasedStateMachine):
-    @initialize(seed=st.integers(0, 10**6))
-    def begin(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 10**6), warm=st.booleans())
+    def begin(self, seed: int, warm: bool) -> None:
         self.stack = ExitStack()
         patch = self.stack.enter_context(pytest.MonkeyPatch.context())
         self.chaos = self.stack.enter_context(Chaos(Random(seed)).installed(patch))
         self.twins = 0
         self.chaos.launch()
+        if warm:
+            self.chaos.settle(lambda: Session.objects.filter(state=State.RUNNING).exists())
 
     def teardown(self) -> None:
         if not hasattr(self, "stack"):

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.prove import model
+from tests.prove.__main__ import parts
+from tests.prove.matrix import cells
 
-MODULES = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+HERE = Path(__file__).parent
+MODULES = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith(("test_", "__init")))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -27,3 +30,16 @@ def test_the_model_notices_a_second_create() -> None:
     game.create(hand)
     with pytest.raises(model.Broken):
         game.create(hand)
+
+
+def test_each_part_is_there() -> None:
+    modules = {argument.split(".")[-1] for part in parts() for argument in part.arguments}
+    files = {Path(argument).name for part in parts() for argument in part.arguments}
+    assert {"run_mutants", "model", "crash_points", "fault_matrix", "queue_chaos"} <= modules
+    assert {"test_interleavings.py", "test_machine.py"} <= files
+
+
+@pytest.mark.parametrize("provider", ["vastai", "tensordock"])
+def test_the_cells_of_the_matrix_have_names_of_their_own(provider: str) -> None:
+    found = list(cells(provider))
+    assert len({cell.name for cell in found}) == len(found) > 60

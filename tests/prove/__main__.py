@@ -1,0 +1,103 @@
+"""make prove: the whole safety programme, its figures in var/prove.json (safety.md 6.11).
+
+python -m tests.prove [PART ...]      PROVE=full for every crash point and more of everything
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = ROOT / "var" / "prove.json"
+FULL = os.environ.get("PROVE") == "full"
+SEED = int(os.environ.get("PROVE_SEED", "0")) or SystemRandom().randrange(1, 10**6)
+PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist")
+SIMULATED = (
+    "The marketplaces are simulated from their public documentation; nothing here was measured "
+    "on a real one."
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    arguments: tuple[str, ...]
+    alone: bool = False  # whole processes with deadlines: not beside another part
+
+
+def parts() -> list[Part]:
+    sample = "0" if FULL else "40"
+    schedules = "1000000" if FULL else "100000"
+    return [
+        Part("mutants", ("-m", "tests.prove.run_mutants")),
+        Part("model", ("-m", "tests.prove.model", schedules, str(SEED))),
+        Part("interleavings", (*PYTEST, "tests/prove/test_interleavings.py")),
+        Part("hypothesis", (*PYTEST, "tests/prove/test_machine.py")),
+        Part("crash_points", ("-m", "tests.prove.crash_points", "--sample", sample,
+                              "--seed", str(SEED)), alone=True),
+        Part("fault_matrix", ("-m", "tests.prove.fault_matrix"), alone=True),
+        Part("queue_chaos", ("-m", "tests.prove.queue_chaos", str(SEED)), alone=True),
+    ]  # fmt: skip
+
+
+def environment(figures: str) -> dict[str, str]:
+    return os.environ | {
+        "PROVE_FIGURES": figures,
+        "PROVE_SEED": str(SEED),
+        "PROVE_SCHEDULES": "5000" if FULL else "300",
+        "PROVE_EXAMPLES": "3000" if FULL else "300",
+        "PROVE_STEPS": "100" if FULL else "60",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run(part: Part, figures: str) -> tuple[str, int, float]:
+    began = time.monotonic()
+    log = Path(figures) / f"{part.name}.log"
+    with log.open("wb") as file:
+        code = subprocess.run(
+            [sys.executable, *part.arguments], cwd=ROOT, env=environment(figures),
+            stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+        ).returncode  # fmt: skip
+    seconds = time.monotonic() - began
+    print(f"{'ok' if code == 0 else 'FAILED':6} {part.name} in {seconds:.0f} s", flush=True)
+    if code:
+        print(log.read_text(errors="replace")[-8000:])
+        print(f"again: PROVE_SEED={SEED} make prove PROVE_PARTS={part.name}")
+    return part.name, code, seconds
+
+
+def main(names: list[str]) -> int:
+    chosen = [part for part in parts() if not names or part.name in names]
+    print(f"PROVE_SEED={SEED}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="prove-") as figures:
+        with ThreadPoolExecutor(2) as pool:
+            beside = [part for part in chosen if not part.alone]
+            done = list(pool.map(lambda part: run(part, figures), beside))
+        done += [run(part, figures) for part in chosen if part.alone]
+        report = gathered(Path(figures), done)
+    FIGURES.parent.mkdir(exist_ok=True)
+    FIGURES.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+    return 1 if any(code for _, code, _ in done) else 0
+
+
+def gathered(figures: Path, done: list[tuple[str, int, float]]) -> dict[str, object]:
+    found: dict[str, object] = {"seed": SEED, "full": FULL, "note": SIMULATED}
+    for name, code, seconds in done:
+        path = figures / f"{name}.json"
+        own = json.loads(path.read_text()) if path.exists() else {}
+        found[name] = {"passed": code == 0, "seconds": round(seconds), **own}
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
