@@ -10,7 +10,7 @@ from tests.world import World, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("many")]
 
-CLOCK = 15  # creates leave every 5 s by the marketplace's rules: 100 take 33 s here
+CLOCK = 12  # creates leave every 5 s by the marketplace's rules: 100 take 42 s here
 MANY = 100
 
 
