@@ -16,6 +16,7 @@ SAMPLES = {
     "pk": "11111111-1111-4111-8111-111111111111",
     "provider": "vastai",
     "offer_id": "77",
+    "gpu": "RTX 3090",
     "uid": "MQ",
     "token": "x-y",
     "id": "1",
