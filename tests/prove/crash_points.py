@@ -103,6 +103,8 @@ class Run:
         except (subprocess.TimeoutExpired, requests.RequestException, AssertionError) as error:
             self.problems = [f"{type(error).__name__}: {error}"]
         self.seconds = time.monotonic() - began
+        word = "FAILED" if self.problems else "ok" if self.deaths else "passed by"
+        print(f"{word:9} {self.plan} {self.point} {self.seconds:.0f} s", flush=True)
         return self
 
     def judge(self) -> list[str]:

@@ -51,6 +51,8 @@ def play(cell: Cell, programme: Programme) -> Result:
         problems = [f"exit code {code}"] * bool(code) + judge(cell, run)
     except (subprocess.TimeoutExpired, requests.RequestException, AssertionError) as error:
         problems = [f"{type(error).__name__}: {error}"]
+    word = "FAILED" if problems else "ok"
+    print(f"{word:6} {cell.name} {time.monotonic() - began:.0f} s", *problems, flush=True)
     return Result(cell, problems, time.monotonic() - began, run.tail() if problems else "")
 
 
