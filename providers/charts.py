@@ -9,7 +9,7 @@ from .history import KEPT, Point
 
 SPARK = (120, 28)  # units of the viewBox
 CHART = (720, 240)
-LEFT, BOTTOM, TOP = 72, 24, 10
+LEFT, BOTTOM, TOP = 72, 24, 16
 TICKS = 4
 
 

@@ -57,14 +57,14 @@ def offers(request: HttpRequest) -> HttpResponse:
         "views": [(label, value, filters.query(view=value)) for value, label in VIEWS.items()],
         "gpus": gpu_rows(filters, result),
         "picks": picks.read(filters),
-        "news": filters.query(page=filters.page),
+        "here": filters.query(page=filters.page),
         "freshness": [freshness(health, now) for health in health_rows()],
         "unconfigured": not registry.names(),
     } | _pages(filters, result)
     if not _wants_fragment(request):
         return render(request, "providers/offers.html", context)
     response = render(request, "providers/_offers.html", context | {"fragment": True})
-    address = f"{request.path}?{context['query']}".rstrip("?")
+    address = f"{request.path}?{context['here']}".rstrip("?")
     if request.htmx.current_url_abs_path != address:
         response["HX-Push-Url"] = address
     return response
