@@ -130,7 +130,7 @@ def comments(random: Random, count: int) -> Iterator[str]:
     parts = [
         "'", '"', "\\", "`touch /pwned`", "$(touch /pwned)", "${IFS}", ";", "&&", "|", ">", "<",
         "#", "!", "*", "?", "[a]", "~", "\t", "\n", "\r", "\0", "\x1b[2J", "%s", "%n", "\\n", "-n",
-        "é", "日本", "\u202e", "\u2028", "a b", "$HOME", "$$", "{a,b}", "^", "name@example.org", " ",
+        "é", "日本", "\u202e", "\u2028", "a b", "$HOME", "$$", "{a,b}", "^", "a@example.org", " ",
     ]  # fmt: skip
     for _ in range(count):
         yield "".join(random.choices(parts, k=random.randrange(9)))
