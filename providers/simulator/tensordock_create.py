@@ -9,7 +9,7 @@ from aiohttp import web
 from .instances import Instance
 from .stock import Machine
 from .store import Record
-from .tensordock_offers import PORTS, free, stock
+from .tensordock_offers import PORTS, free, price, stock
 from .tensordock_replies import (
     NO_IP,
     NO_NODE,
@@ -245,9 +245,8 @@ def rent(call: Call, wish: Wish, machine: Machine) -> Instance:
     busy = world.busy("tensordock", machine.machine_id, now)
     slots = [slot for slot in range(machine.gpus) if slot not in busy][: wish.count]
     place = BY_ID[machine.place]
-    base = (
-        wish.count * machine.price + wish.vcpus * place.vcpu_price + wish.ram_gb * place.ram_price
-    )
+    base = wish.count * price(world, machine)
+    base += wish.vcpus * place.vcpu_price + wish.ram_gb * place.ram_price
     dice = Random(f"{world.meta['seed']} {world.meta['serial']} {wish.name}")
     up = dice.uniform(10, 30)
     installs = world.switches.get("ssh_key_installs")

@@ -7,6 +7,7 @@ from aiohttp import web
 from .instances import Instance
 from .store import Record
 from .tensordock_create import LEAST_DISK_GB, forwards
+from .tensordock_offers import price
 from .tensordock_replies import answer, missing, refusal
 from .tensordock_stock import BY_ID
 from .tensordock_switches import shape
@@ -160,7 +161,7 @@ def modify(call: Call) -> web.Response:
 def resize(call: Call, instance: Instance, sizes: Record) -> None:
     machine = call.world.machine(instance)
     place = BY_ID[machine.place]
-    gpu = instance.gpu_count * machine.price
+    gpu = instance.gpu_count * price(call.world, machine)
     vcpus, ram, disk = (int(str(value)) for value in sizes.values())
     instance.reprice(gpu + vcpus * place.vcpu_price + ram * place.ram_price, call.now)
     instance.meter.disk_rate = disk * place.disk_price

@@ -54,6 +54,12 @@ def free(world: World, machine: Machine, now: float) -> int:
     return machine.gpus - len(world.busy("tensordock", machine.machine_id, now))
 
 
+def price(world: World, machine: Machine) -> float:
+    """USD per hour of one GPU. Nodes drift, but a place has one price for a model."""
+    alike = machine.place, machine.model.name
+    return next(item.price for item in stock(world) if (item.place, item.model.name) == alike)
+
+
 def all_places(world: World, now: float) -> list[Record]:
     return [
         record
@@ -76,7 +82,7 @@ def as_gpu(world: World, nodes: list[Machine], now: float) -> Record:
     most = max(nodes, key=lambda item: free(world, item, now))
     return {
         "v0Name": most.model.name, "displayName": DISPLAY[most.model.name],
-        "max_count": free(world, most, now), "price_per_hr": most.price,
+        "max_count": free(world, most, now), "price_per_hr": price(world, most),
         "resources": limits(most), "pricing": pricing(most),
         "network_features": {
             "dedicated_ip_available": any(item.datacenter for item in nodes),
@@ -103,7 +109,7 @@ def pricing(machine: Machine) -> Record:
 def as_node(world: World, machine: Machine, now: float) -> Record:
     gpu = {
         "v0Name": machine.model.name, "availableCount": free(world, machine, now),
-        "price_per_hr": machine.price,
+        "price_per_hr": price(world, machine),
     }  # fmt: skip
     return {
         "id": machine.machine_id, "location_id": machine.place, "engine": "kvm",

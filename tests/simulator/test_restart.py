@@ -7,11 +7,14 @@ from random import Random
 import asyncssh
 import pytest
 
+from providers.cloud_init import key_commands
 from providers.simulator.server import options_of
 from providers.simulator.stock import build, drift
 from providers.simulator.store import Store
 
 from .conftest import Simulator, wait_for
+from .dock import Dock
+from .test_first_boots import line
 from .test_ssh import attach, login, open_port, try_login
 
 
@@ -29,6 +32,9 @@ def test_kill_dash_nine_loses_nothing(tmp_path: Path, key: asyncssh.SSHKey) -> N
     wire = simulator.ask("/wire")["requests"]
     bill = simulator.bill(gone["id"])
     fresh = simulator.rent()
+    dock = Dock(simulator)
+    docked = dock.rent(ssh_key=line(key), cloud_init={"runcmd": key_commands([line(key)])})
+    wait_for(lambda: dock.truth(docked)["booted"], "first boot")
     simulator.end(signal.SIGKILL)
     assert try_login(port, key) == "closed"
 
@@ -46,6 +52,10 @@ def test_kill_dash_nine_loses_nothing(tmp_path: Path, key: asyncssh.SSHKey) -> N
         assert "command not found" in answer["err"]
         later = simulator.rent()
         assert later["id"] > fresh["id"]
+        wait_for(lambda: dock.truth(docked)["keys_working"], "keys")
+        second = dock.truth(docked)["ssh_port"]
+        wait_for(lambda: try_login(second, key) == "root\n", "login as root")
+        assert login(second, key, "whoami", user="user")[0]["out"] == "user\n"
     finally:
         simulator.end()
 
