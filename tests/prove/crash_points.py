@@ -28,7 +28,7 @@ import requests
 
 from tests.invariants import Evidence, check_invariants, instants, with_data
 from tests.prove.figures import record
-from tests.world import Template, World, make_template
+from tests.world import Template, World, free_ports, make_template
 
 CLOCK = 20
 PLANS = {"life": "", "lost": "lost_502", "fails": "wrong_gpu"}  # plan -> fault of its create
@@ -45,6 +45,7 @@ OFTEN = re.compile("providers_|GET|POST /api/v0/bundles|commit|gpu_sessions_hear
 MOST = 3  # of those that pass again and again while time passes
 TIMES = ("created_at", "sent_at", "resolved_at", "gone_at", "ready_at", "ended_at")
 LABELS = ("", "gb1-0123456789-aaaabbbbccccdddd-1-00000000")  # of strangers on each account
+STRANGER = {"vastai": {"gpu_name": "H100 SXM"}, "tensordock": {}}  # on what nobody here rents
 REPEAT = "python -m tests.prove.crash_points --plan {} --at '{}'"
 
 
@@ -63,6 +64,7 @@ class Run:
     deaths: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
 
     @property
     def data(self) -> Path:
@@ -72,7 +74,7 @@ class Run:
         """The process from start to end or death -> its exit code."""
         environment = self.simulator.environment | {
             "GPUBROKER_DATA_DIR": str(self.data),
-            "VASTAI_API_KEY": self.key,
+            **self.credentials(),
             "OFFER": str(self.offer),
             "CONTROL": self.simulator.control,
             **self.extra,
@@ -84,13 +86,31 @@ class Run:
                 cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             ).returncode  # fmt: skip
 
+    @property
+    def provider(self) -> str:
+        return self.extra.get("PROVIDER", "vastai")
+
+    def credentials(self) -> dict[str, str]:
+        """Of this provider alone."""
+        if self.provider == "vastai":
+            return {"VASTAI_API_KEY": self.key}
+        url = f"http://127.0.0.1:{self.simulator.tensordock_port}"
+        tensordock = {"TENSORDOCK_API_TOKEN": self.key, "TENSORDOCK_BASE_URL": url}
+        return tensordock | {"VASTAI_API_KEY": "", "VASTAI_BASE_URL": ""}
+
     def prepare(self, template: Template) -> None:
         self.data.mkdir(parents=True)
         shutil.copy(template.data / "gpubroker.sqlite3", self.data)
         for label in LABELS:
-            self.simulator.tell(
-                "/instances", label=label, account=self.account, gpu_name="H100 SXM"
-            )
+            place = {"provider": self.provider, "account": self.account, **STRANGER[self.provider]}
+            made = self.simulator.tell("/instances", label=label, **place)
+            self.strangers.append(made["instance_id"])
+
+    def clean_up(self) -> None:
+        """Make room in the market for the next ones."""
+        for instance_id in self.strangers:
+            url = f"{self.simulator.control}/instances/{instance_id}"
+            requests.delete(url, timeout=30).raise_for_status()
 
     def die_and_live(self, template: Template) -> "Run":
         """Killed at its point, started again, judged."""
@@ -100,6 +120,7 @@ class Run:
             self.deaths = self.start(CRASH_AT=self.point) == -9
             code = self.start() if self.deaths else 0
             self.problems = [f"exit code {code}"] * bool(code) + self.judge()
+            self.clean_up()
         except (subprocess.TimeoutExpired, requests.RequestException, AssertionError) as error:
             self.problems = [f"{type(error).__name__}: {error}"]
         self.seconds = time.monotonic() - began
@@ -182,6 +203,8 @@ def start_simulator(world: World, accounts: list[str]) -> None:
     def with_accounts(name: str, *command: str):
         return run(name, *command, *accounts)
 
+    [world.tensordock_port] = free_ports(1)
+    accounts = [*accounts, f"--tensordock-port={world.tensordock_port}"]
     world.run = with_accounts  # type: ignore[method-assign]
     world.start_simulator()
 

@@ -2,8 +2,7 @@
 
     python -m tests.prove.fault_matrix [--provider vastai] [--only TEXT] [--at-once 6]
 
-A cell is one session in a database and account of its own. Faults that cannot be aimed at one
-session get a simulator of their own; all other cells share one.
+A cell is one session with a database and a simulator of its own; several run side by side.
 """
 
 import argparse
@@ -14,6 +13,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -22,6 +22,7 @@ from tests.invariants import Evidence, check_invariants
 from tests.prove.crash_points import CLOCK, LABELS, Programme, Run
 from tests.prove.figures import record
 from tests.prove.matrix import LONG, Cell, cells
+from tests.world import Template, make_template
 
 PROVIDERS = ("vastai",)
 SLACK = 0.5  # seconds between posting a fault and asking to stop
@@ -49,6 +50,7 @@ def play(cell: Cell, programme: Programme) -> Result:
         run.prepare(programme.template)
         code = run.start()
         problems = [f"exit code {code}"] * bool(code) + judge(cell, run)
+        run.clean_up()
     except (subprocess.TimeoutExpired, requests.RequestException, AssertionError) as error:
         problems = [f"{type(error).__name__}: {error}"]
     word = "FAILED" if problems else "ok"
@@ -102,20 +104,12 @@ def closed_too_early(cell: Cell, session: dict, seen: Evidence) -> list[str]:
     return [] if waited >= cell.seconds / CLOCK - SLACK else [f"closed after {waited:.1f} s"]
 
 
-class Matrix:
-    def __init__(self, directory: Path, count: int) -> None:
-        self.directory = directory
-        self.shared = Programme(directory / "shared", count)
-
-    def alone(self, cell: Cell, number: int) -> Result:
-        programme = Programme(self.directory / f"alone-{number}", 2, self.shared.template)
-        with programme.simulator:
-            programme.start()
-            return play(cell, programme)
-
-    def play(self, numbered: tuple[int, Cell]) -> Result:
-        number, cell = numbered
-        return self.alone(cell, number) if cell.own_simulator else play(cell, self.shared)
+def in_own_world(cell: Cell, directory: Path, template: Template) -> Result:
+    """A simulator for each: sessions beside it would take the offers that it falls back to."""
+    programme = Programme(directory, 2, template)
+    with programme.simulator:
+        programme.start()
+        return play(cell, programme)
 
 
 def main() -> int:
@@ -127,10 +121,11 @@ def main() -> int:
     names = options.provider or PROVIDERS
     chosen = [cell for name in names for cell in cells(name) if options.only in cell.name]
     with tempfile.TemporaryDirectory(prefix="fault-matrix-") as directory:
-        matrix = Matrix(Path(directory), len(chosen) + 1)
-        with matrix.shared.simulator, ThreadPoolExecutor(options.at_once) as pool:
-            matrix.shared.start()
-            results = list(pool.map(matrix.play, enumerate(chosen)))
+        template = make_template(Path(directory))
+        places = [Path(directory) / str(number) for number in range(len(chosen))]
+        with ThreadPoolExecutor(options.at_once) as pool:
+            play_it = partial(in_own_world, template=template)
+            results = list(pool.map(play_it, chosen, places))
     return report(results)
 
 

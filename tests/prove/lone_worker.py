@@ -21,7 +21,7 @@ django.setup()
 from django.contrib.auth import get_user_model  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from providers import jobs  # noqa: E402
+from providers import jobs, registry  # noqa: E402
 from providers.models import Offer  # noqa: E402
 from sessions import asks, audit, reconcile, slices, sweep, tasks  # noqa: E402
 from sessions.models import Session, Sighting  # noqa: E402
@@ -75,10 +75,16 @@ def launch() -> bool:
     if found:
         terms = {"provider": found[0].provider, "offer_id": found[0].offer_id}
         post("launch", offer_id=found[0].offer_id)
+        can = registry.capabilities(PROVIDER)
         order = asks.Order(
-            idempotency_key="crash", image="nvidia/cuda:12.4.1-devel-ubuntu22.04", disk_gb=16,
-            hours=4, max_price_per_hour=Decimal(5), public_keys=[KEY], **terms,
-        )  # fmt: skip
+            idempotency_key="crash",
+            image=can.default_image,
+            disk_gb=max(16, can.offer_min_disk_gb),
+            hours=4,
+            max_price_per_hour=Decimal(5),
+            public_keys=[KEY],
+            **terms,
+        )
         try:
             asks.launch(get_user_model().objects.first(), order)
         except asks.LaunchRefused as refusal:  # the account is not read yet

@@ -25,7 +25,6 @@ BAD_MACHINES = {  # fault of the machine -> why its session must fail
     "no_driver": "ssh_timeout",
 }
 VAST_ONLY = ("exits_at_once", "price_raised")
-SHARED = ("create", "destroy", "instance", "ssh")  # these can be aimed at one session
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,6 @@ class Cell:
     def name(self) -> str:
         seconds = f"/{self.seconds:g}" if self.fault == "list_lag" else ""
         return f"{self.provider}/{self.step}/{self.operation}/{self.fault}{seconds}"
-
-    @property
-    def own_simulator(self) -> bool:
-        return self.operation not in SHARED
 
     def body(self) -> dict[str, object]:
         seconds = {"seconds": self.seconds} if self.seconds else {}
