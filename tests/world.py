@@ -22,6 +22,8 @@ from pathlib import Path
 
 import requests
 
+from gpubroker.supervise import die_with_parent
+
 from .invariants import Evidence, check_invariants, find_secrets, instants, with_data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -182,6 +184,7 @@ class World:
             process = subprocess.Popen(
                 command, env=self.environment, cwd=self.directory, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # also when the test run itself is killed
             )  # fmt: skip
         self.parts[name] = Part(name, process, log)
         return self.parts[name]

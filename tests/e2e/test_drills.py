@@ -83,7 +83,7 @@ def test_a_changed_host_key_marks_and_never_destroys(world: World, drills: dict[
 def test_a_destroy_is_repeated_until_it_is_accepted(world: World, drills: dict[str, str]) -> None:
     world.wait_state(drills["stubborn"], "ended")
     tries = destroys(world, drills["stubborn"])
-    assert [r["status"] for r in tries[:REFUSALS]] == [500] * REFUSALS
+    assert [r["status"] for r in tries].count(500) == REFUSALS
     assert [r for r in tries if r["effect"]] == [tries[-1]]
 
 
