@@ -12,7 +12,7 @@ from django.db.models import Q
 from . import stock
 from .filters import MANY, Filters
 from .models import Offer
-from .stock import FACETS, NANO, Bits, Index, Table
+from .stock import FACETS, NANO, Bits, Index, Table, Version
 
 PAGE = 50
 Away = Mapping[str, list[int]]  # filter -> primary keys that it hides, as the database knows now
@@ -112,9 +112,9 @@ def _search(table: Table, filters: Filters, away: Away, *, strict: bool = True) 
     )
 
 
-def version_text(version: tuple[int, ...]) -> str:
+def version_text(version: Version) -> str:
     """Short enough for an address."""
-    return f"{sum(version) % 2**62:x}"
+    return f"{sum(number for number, _ in version.values()) % 2**62:x}"
 
 
 def chosen_values(filters: Filters) -> dict[str, tuple]:

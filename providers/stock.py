@@ -9,14 +9,19 @@ cost microseconds, the first offer is the lowest bit, and a page is the next fif
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
+from operator import itemgetter
+
+from django.db.models import Count, QuerySet, Sum
 
 from .models import Offer, Stock
 from .outliers import unusual
 
 Bits = int
+Version = dict[str, tuple[int, datetime]]  # provider -> number and time of its last change
+Rows = dict[int, tuple]  # primary key -> FIELDS
 NANO = Decimal(10) ** 9  # prices are whole nano-dollars: sums are exact
 FACETS = {"gpu": "gpu_name", "provider": "provider", "country": "country", "count": "gpu_count"}
 FIELDS = (
@@ -31,6 +36,10 @@ FIELDS = (
     "inet_down_mbps",
     "interruptible",
 )
+BASE = FIELDS.index("base_price_per_hour")  # the disk's price is the next
+PROVIDER = FIELDS.index("provider")
+MARGIN = timedelta(minutes=5)  # of the clock that stamps what changed
+FORGETS = timedelta(hours=12)  # rows that went are deleted after a day: then all is read anew
 INDEXES = 12  # kept of one version: about 3 MB each at 100,000 offers
 MASKS = 200
 
@@ -38,9 +47,10 @@ _lock = threading.Lock()
 _current: "Table | None" = None
 
 
-def version() -> tuple[int, ...]:
+def version() -> Version:
     """Empty while nothing was ever stored."""
-    return tuple(Stock.objects.order_by("provider").values_list("version", flat=True))
+    rows = Stock.objects.order_by("provider").values_list("provider", "version", "changed_at")
+    return {provider: (number, at) for provider, number, at in rows}
 
 
 def current(*, anew: bool = False) -> "Table":
@@ -53,22 +63,56 @@ def current(*, anew: bool = False) -> "Table":
         return held
     try:
         if _current is held or not wanted:
-            _current = Table(wanted)
+            known = None if anew or not wanted else held
+            _current = Table(wanted, _rows(wanted, known))
         return _current
     finally:
         _lock.release()
 
 
+def _rows(wanted: Version, held: "Table | None") -> Rows:
+    """All listed offers; where the rest is held already, only what changed is read."""
+    if held and held.version.keys() <= wanted.keys():
+        rows = _renewed(wanted, held)
+        total = Offer.objects.filter(listed=True).aggregate(number=Count("pk"), keys=Sum("pk"))
+        if (total["number"], total["keys"] or 0) == (len(rows), sum(rows)):
+            return rows
+    return {row[0]: row for row in _read(Offer.objects.filter(listed=True))}
+
+
+def _renewed(wanted: Version, held: "Table") -> Rows:
+    rows = dict(held.by_pk)
+    for provider, (number, at) in wanted.items():
+        before, since = held.version.get(provider, (None, at))
+        if before == number:
+            continue
+        offers = Offer.objects.filter(provider=provider)
+        if before is None or not timedelta(0) <= at - since < FORGETS:
+            rows = {pk: row for pk, row in rows.items() if row[PROVIDER] != provider}
+        else:
+            offers = offers.filter(changed_at__gte=since - MARGIN)
+            for pk in offers.filter(listed=False).values_list("pk", flat=True):
+                rows.pop(pk, None)
+        rows |= {row[0]: row for row in _read(offers.filter(listed=True))}
+    return rows
+
+
+def _read(offers: QuerySet[Offer]) -> Iterable[tuple]:
+    """FIELDS of each, prices as whole nano-dollars."""
+    for row in offers.values_list(*FIELDS).iterator(chunk_size=5000):
+        nano = (int(row[BASE] * NANO), int(row[BASE + 1] * NANO))
+        yield (*row[:BASE], *nano, *row[BASE + 2 :])
+
+
 class Table:
     """Columns of all listed offers, the cheapest base price first."""
 
-    def __init__(self, version: tuple[int, ...]) -> None:
+    def __init__(self, version: Version, rows: Rows) -> None:
         self.version = version
-        rows = Offer.objects.filter(listed=True).order_by("base_price_per_hour", "pk")
-        columns = list(zip(*rows.values_list(*FIELDS), strict=True)) or [() for _ in FIELDS]
+        self.by_pk = rows
+        ordered = sorted(rows.values(), key=itemgetter(BASE, 0))
+        columns = list(zip(*ordered, strict=True)) or [() for _ in FIELDS]
         self.column: dict[str, Sequence] = dict(zip(FIELDS, columns, strict=True))
-        for name in ("base_price_per_hour", "disk_price_per_gb_hour"):
-            self.column[name] = [int(price * NANO) for price in self.column[name]]
         self.pks = self.column["pk"]
         self._indexes: dict[tuple[int, str], Index] = {}
         self._lock = threading.Lock()

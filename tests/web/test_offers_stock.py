@@ -1,15 +1,19 @@
 """The stock in memory says what a plain look at all rows would say."""
 
 import random
+from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
 from statistics import median
 
 import pytest
+from django.db import connection
 from django.http import QueryDict
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from providers import catalog, stock
+from providers.base import OfferListing, OfferRecord
 from providers.filters import Filters, parse
 from providers.models import Offer
 from providers.outliers import unusual
@@ -146,6 +150,41 @@ def test_a_row_that_went_without_a_word_is_noticed(db) -> None:
     Offer.objects.filter(pk=offer.pk).update(listed=False)
     result = search(Filters(), timezone.now())
     assert (result.matching, [o.pk for o in result.offers]) == (1, [other.pk])
+
+
+def test_reading_what_changed_comes_to_the_same_as_reading_all(market) -> None:
+    """Through the door of the refresh: new rows, other prices, rows that went, rows that are back;
+    one refresh after the other, in the hours of a day."""
+    dice, now = random.Random(11), timezone.now()
+    stock.current()
+    names = {f.name for f in fields(OfferRecord)}
+    records = [
+        OfferRecord(**{name: getattr(o, name) for name in names})
+        for o in market
+        if o.provider == "vastai"
+    ]
+    for refresh in range(12):
+        now += timedelta(hours=13) if refresh == 6 else timedelta(seconds=30)
+        listed = [
+            replace(r, base_price_per_hour=Decimal(dice.randrange(40, 160)) / 100)
+            if dice.random() < 0.2
+            else r
+            for r in dice.sample(records, k=dice.randrange(1, len(records)))
+        ]
+        catalog.store_offers("vastai", OfferListing(offers=tuple(listed), complete=True), now)
+        changed = stock.current()
+        assert sorted(changed.by_pk.items()) == sorted(stock.current(anew=True).by_pk.items())
+        assert len(changed) == len(listed) + sum(o.provider != "vastai" for o in market)
+
+
+def test_only_what_changed_is_read(market) -> None:
+    stock.current()
+    for offer in market[:100]:
+        Offer.objects.filter(pk=offer.pk).update(changed_at=timezone.now() - timedelta(hours=1))
+    with CaptureQueriesContext(connection) as seen:
+        make_offer()
+        assert len(stock.current()) == len(market) + 1
+    assert any("changed_at" in query["sql"].rpartition("WHERE")[2] for query in seen)
 
 
 @pytest.mark.parametrize("bits", [0b1, 0b1011, 0b10000, 0b1 << 900 | 0b101 << 33, (1 << 70) - 1])
