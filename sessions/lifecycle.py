@@ -161,7 +161,8 @@ def _booting(facts: Facts, rules: Rules, now: datetime) -> Action:
         return problem
     assert facts.attempt
     keys_missing = facts.attempt.keys_missing > 0
-    late = now >= facts.state_since + _span(rules.boot)
+    patience = 2 * rules.boot if keys_missing else rules.boot  # all keys queue for one lane
+    late = now >= facts.state_since + _span(patience)
     if keys_missing and not late:
         return AttachKey()
     runs = facts.seen and facts.seen.state == InstanceState.RUNNING

@@ -187,6 +187,12 @@ def test_booting_has_a_deadline_from_the_entry_into_the_state():
     assert failed(f, 100 + RULES.boot) == "boot_timeout"
 
 
+def test_keys_that_queue_for_the_lane_have_twice_the_time():
+    f = facts(State.BOOTING, attempt=attempt(keys_missing=1), seen=seen())
+    assert action(f, 2 * RULES.boot - 1) == do.AttachKey()
+    assert failed(f, 2 * RULES.boot) == "boot_timeout"
+
+
 @pytest.mark.parametrize("state", [State.BOOTING, State.VERIFYING])
 @pytest.mark.parametrize("machine", [InstanceState.FAILED, InstanceState.STOPPED])
 def test_a_machine_that_ended_at_the_host_fails(state, machine):
