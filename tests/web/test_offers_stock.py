@@ -177,6 +177,20 @@ def test_reading_what_changed_comes_to_the_same_as_reading_all(market) -> None:
         assert len(changed) == len(listed) + sum(o.provider != "vastai" for o in market)
 
 
+def test_another_price_of_the_same_offers_is_seen(db) -> None:
+    now, names = timezone.now(), {f.name for f in fields(OfferRecord)}
+    offers = [make_offer(base_price_per_hour=price) for price in (1, 2)]
+    records = [OfferRecord(**{name: getattr(o, name) for name in names}) for o in offers]
+    catalog.store_offers("vastai", OfferListing(offers=tuple(records), complete=True), now)
+    assert [o.pk for o in search(Filters(), now).offers] == [o.pk for o in offers]
+    dearer = replace(records[0], base_price_per_hour=Decimal(3))
+    now += timedelta(seconds=30)
+    catalog.store_offers("vastai", OfferListing(offers=(dearer, records[1]), complete=True), now)
+    assert [o.pk for o in search(Filters(), now).offers] == [offers[1].pk, offers[0].pk]
+    prices = [o.cheapest for o in search(Filters(), now).facets["gpu"]]
+    assert prices == [offers[1].price_per_hour(40)]
+
+
 def test_only_what_changed_is_read(market) -> None:
     stock.current()
     for offer in market[:100]:
