@@ -3,10 +3,10 @@
 from django.contrib import admin
 from django.http import HttpRequest
 
-from .models import Experience, Lane, Offer, ProviderHealth, Snapshot
+from .models import CallHour, Experience, Lane, Offer, ProviderHealth, Snapshot
 
 
-class Reading(admin.ModelAdmin):
+class ReadOnly(admin.ModelAdmin):
     """Superusers may look. Nobody may add, change or delete, one by one or in bulk."""
 
     actions = None
@@ -30,31 +30,37 @@ class Reading(admin.ModelAdmin):
 
 
 @admin.register(Offer)
-class OfferAdmin(Reading):
+class OfferAdmin(ReadOnly):
     list_display = ("__str__", "base_price_per_hour", "country", "listed", "changed_at")
     list_filter = ("provider", "listed", "gpu_name")
     search_fields = ("offer_id", "machine_id")
 
 
 @admin.register(ProviderHealth)
-class ProviderHealthAdmin(Reading):
+class ProviderHealthAdmin(ReadOnly):
     list_display = ("provider", "balance", "offers_read_at", "offers_error", "frozen_reason")
 
 
 @admin.register(Snapshot)
-class SnapshotAdmin(Reading):
+class SnapshotAdmin(ReadOnly):
     list_display = ("provider", "started_at", "complete", "error")
     list_filter = ("provider", "complete")
 
 
 @admin.register(Lane)
-class LaneAdmin(Reading):
+class LaneAdmin(ReadOnly):
     list_display = ("provider", "operation", "next_at", "failures", "open_until")
 
 
 @admin.register(Experience)
-class ExperienceAdmin(Reading):
+class ExperienceAdmin(ReadOnly):
     list_display = ("at", "kind", "provider", "gpu_name", "place", "machine_id", "offer_id")
     list_filter = ("provider", "kind", "gpu_name")
     search_fields = ("offer_id", "machine_id")
     ordering = ("-at",)
+
+
+@admin.register(CallHour)
+class CallHourAdmin(ReadOnly):
+    list_display = ("provider", "operation", "hour", "calls", "errors", "rate_limited")
+    list_filter = ("provider", "operation")

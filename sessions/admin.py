@@ -1,8 +1,9 @@
 """The administration: look at everything, change nothing that the engine or the law relies on."""
 
 from django.contrib import admin
-from django.http import HttpRequest
 from django_q.models import Failure, OrmQ, Schedule, Success
+
+from providers.admin import ReadOnly
 
 from .models import Attempt, AuditEvent, Deployment, Heartbeat, Session, Sighting, Slot, SSHKey
 
@@ -13,29 +14,6 @@ admin.site.index_title = "Records and people"
 for queue_model in (Failure, OrmQ, Schedule, Success):  # a schedule row runs any function
     if admin.site.is_registered(queue_model):
         admin.site.unregister(queue_model)
-
-
-class ReadOnly(admin.ModelAdmin):
-    """Superusers may look. Nobody may add, change or delete, one by one or in bulk."""
-
-    actions = None
-    list_per_page = 100
-    show_full_result_count = False
-
-    def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return request.user.is_active and request.user.is_superuser
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
 
 
 @admin.register(AuditEvent)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
@@ -23,7 +24,7 @@ BEAT_SECONDS = 30
 SIGNED_OUT, NOT_FOUND, NOTHING_TO_SAY = 4401, 4404, 1008
 
 
-class LiveConsumer(AsyncWebsocketConsumer):
+class LiveConsumer(AsyncWebsocketConsumer, ABC):
     """What both sockets share. Nothing that a browser sends is of interest."""
 
     channel_layer_alias = "local"
@@ -102,11 +103,13 @@ class LiveConsumer(AsyncWebsocketConsumer):
         moved = getattr(self, "audience", None) not in (None, live.audience(self.user))
         return NOT_FOUND if moved else 0
 
+    @abstractmethod
     def own_groups(self) -> list[str]:
-        raise NotImplementedError
+        """What this socket listens to beside its login and its totals."""
 
+    @abstractmethod
     def snapshot(self) -> str:
-        raise NotImplementedError
+        """The whole present state, as fragments; reads the database."""
 
 
 class ListConsumer(LiveConsumer):
