@@ -13,7 +13,7 @@ import pytest
 from tests.prove.chaos import Chaos
 from tests.prove.figures import record
 
-SCHEDULES = int(os.environ.get("PROVE_SCHEDULES", "25"))
+SCHEDULES = int(os.environ.get("PROVE_SCHEDULES", "15"))
 SEED = int(os.environ.get("PROVE_SEED", "1"))
 STEPS, SESSIONS = 150, 2
 REPEAT = "PROVE_SEED={} PROVE_SCHEDULES=1 pytest tests/prove/test_interleavings.py"

@@ -30,7 +30,7 @@ from tests.prove.figures import record
 from tests.prove.wild_market import FAULTS
 from tests.sessions.market_double import ACCOUNT
 
-EXAMPLES = int(os.environ.get("PROVE_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("PROVE_EXAMPLES", "8"))
 STEPS = int(os.environ.get("PROVE_STEPS", "30"))
 PROVING = "PROVE_FIGURES" in os.environ
 WORKERS = st.integers(0, 2)
