@@ -111,9 +111,9 @@ def test_it_starts_stops_and_starts_again_with_the_same_data(
     assert taken.wait(60) == 1
     assert "Choose another with --port" in first.text()
 
+    slices_run(machine, least=1)  # only then has the cluster started all of its helpers
     tree = descendants(first.process.pid)
     (web,) = [pid for pid in tree if "daphne" in command_line(pid)]
-    slices_run(machine, least=1)
     cluster_helpers = [
         pid for pid in tree if not children(pid) and "--cluster" in command_line(pid)
     ]
