@@ -14,7 +14,7 @@ GRACE = 8.5  # seconds for an orderly stop; the promise is 10
 
 
 class Command(BaseCommand):
-    help = "Runs all of gpubroker: database, web, worker; without any key a simulated marketplace."
+    help = "Runs all of gpubroker: database, web, worker; without any key simulated marketplaces."
     requires_system_checks: list[str] = []  # `make lint` runs them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         environment: dict[str, str] = {"GPUBROKER_HOST": host, "GPUBROKER_PORT": str(port)}
         children = []
         if not web_only and start.wants_simulator():
-            self.say("No provider key is set: a simulated marketplace starts, nothing costs money.")
+            self.say("No provider key is set: simulated marketplaces start, nothing costs money.")
             simulator, simulated = start.simulator()
             environment |= simulated
             children.append(simulator)
