@@ -41,7 +41,8 @@ class Result:
 
 def play(cell: Cell, programme: Programme) -> Result:
     began = time.monotonic()
-    hold = (LONG + 10) / CLOCK if cell.step == "running" else 0
+    patience = 600 if cell.reason == "vanished" else LONG + 10
+    hold = patience / CLOCK if cell.step == "running" else 0
     fault = cell.body() | {"when": cell.when}
     run = programme.run(
         cell.name, "", FAULTS=json.dumps([fault]), HOLD=str(hold), PROVIDER=cell.provider
