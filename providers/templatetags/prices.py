@@ -63,7 +63,8 @@ def place(offer: Offer) -> str:
 @register.filter
 def cpu(name: str) -> str:
     """AMD EPYC 7402 24-Core Processor -> EPYC 7402."""
-    short = re.sub(r"\((R|TM)\)|[®™]|\b(AMD|Intel|CPU|Processor|\d+-Cores?)\b|@.*", "", name, flags=re.I)
+    noise = r"\((R|TM)\)|[®™]|\b(AMD|Intel|CPU|Processor|\d+-Cores?)\b|@.*"
+    short = re.sub(noise, "", name, flags=re.I)
     return " ".join(short.split()) or name
 
 
