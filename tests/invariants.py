@@ -73,14 +73,25 @@ def no_leak(seen: Evidence) -> list[str]:
 
 def foreign_untouched(seen: Evidence) -> list[str]:
     """Nothing is ever asked of an instance that is not ours (I1)."""
-    foreign = {row["instance_id"]: row for row in seen.ledger if row["foreign"]}
+    foreign = {where(row): row for row in seen.ledger if row["foreign"]}
     wrong = [f"{name(row)} is foreign and gone" for row in foreign.values() if row["gone_at"]]
     wrong += [
         f"{request['method']} {request['path']} aims at a foreign instance"
         for request in seen.wire
-        if request["instance_id"] in foreign and request["operation"] in MUTATIONS
+        if where(request) in foreign and request["operation"] in MUTATIONS
     ]
     return wrong
+
+
+def at_its_marketplace(seen: Evidence) -> list[str]:
+    """What is asked and made under a label is so at the marketplace of its attempt."""
+    at = {attempt["label"]: attempt["provider"] for attempt in seen.attempts}
+    mutations = [request for request in seen.wire if request["operation"] in MUTATIONS]
+    return [
+        f"{row['label']} of {at[row['label']]} is at {row['provider']}"
+        for row in [*seen.ours(), *mutations]
+        if at.get(row["label"], row["provider"]) != row["provider"]
+    ]
 
 
 def created_once(seen: Evidence) -> list[str]:
@@ -239,6 +250,7 @@ def cost_agrees(seen: Evidence) -> list[str]:
 INVARIANTS: tuple[Callable[[Evidence], list[str]], ...] = (
     no_leak,
     foreign_untouched,
+    at_its_marketplace,
     created_once,
     creates_intended,
     destroys_intended,
@@ -274,6 +286,10 @@ def encodings(secret: str) -> list[bytes]:
         base64.b64encode(b"x" * pad + raw)[4 if pad else 0 :].rstrip(b"=")[:-1] for pad in range(3)
     ]
     return list(dict.fromkeys([raw, quote(secret, safe="").encode(), *coded]))
+
+
+def where(row: Row) -> tuple[object, object]:
+    return row["provider"], row["instance_id"]
 
 
 def name(row: Row) -> str:

@@ -27,18 +27,18 @@ def clean() -> Evidence:
     attempt = {
         "session_id": "s", "label": LABEL, "number": 1, "resolution": "gone", "instance_id": "7",
         "created_at": at(0), "sent_at": at(1), "resolved_at": at(60), "gone_at": at(60),
-        "ready_at": at(5), "price_per_hour": 1, "actual_price_per_hour": 1,
+        "ready_at": at(5), "price_per_hour": 1, "actual_price_per_hour": 1, "provider": "vastai",
     }  # fmt: skip
     machine = {
         "instance_id": "7", "label": LABEL, "foreign": False, "created_at": at(2),
-        "gone_at": at(50), "billed_usd": 48 / 3600,
+        "gone_at": at(50), "billed_usd": 48 / 3600, "provider": "vastai",
     }  # fmt: skip
     other = machine | {"instance_id": "8", "label": "x", "foreign": True, "gone_at": None}
     wire = [
         {"operation": "create", "method": "PUT", "path": "/asks/1", "label": LABEL,
-         "instance_id": "7", "at": at(2), "done_at": at(3)},
+         "instance_id": "7", "at": at(2), "done_at": at(3), "provider": "vastai"},
         {"operation": "destroy", "method": "DELETE", "path": "/instances/7", "label": LABEL,
-         "instance_id": "7", "at": at(50), "done_at": at(50.1)},
+         "instance_id": "7", "at": at(50), "done_at": at(50.1), "provider": "vastai"},
     ]  # fmt: skip
     path = ("requested", "creating", "booting", "verifying", "running", "stopping", "ended")
     moves = [
@@ -95,6 +95,8 @@ PLANTED = [
     ("no_leak", changed("ledger", 0, gone_at=at(61))),
     ("foreign_untouched", changed("ledger", 1, gone_at=at(9))),
     ("foreign_untouched", changed("wire", 1, instance_id="8")),
+    ("at_its_marketplace", changed("ledger", 0, provider="tensordock")),
+    ("at_its_marketplace", changed("wire", 0, provider="tensordock")),
     ("created_once", added("wire", 0, at=at(9), done_at=at(9), instance_id="")),
     ("created_once", added("ledger", 0, instance_id="9")),
     ("creates_intended", without_intents("create")),

@@ -30,6 +30,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRET_KEY = "only-for-tests-" + "0123456789abcdefghij" * 3
 ENCRYPTION_KEY = "b25seS1mb3ItdGVzdHMtMDEyMzQ1Njc4OTAxMjM0NTY="
 ACCOUNT, OTHER_ACCOUNT = "4711", "4712"
+PROVIDERS = ("vastai", "tensordock")
+ZOO = {"vastai": "H100 SXM", "tensordock": "h100-sxm5-80gb"}  # GPUs that no test rents
+TERMS = {
+    "vastai": {"image": "nvidia/cuda:12.4.1-devel-ubuntu22.04", "disk_gb": 16},
+    "tensordock": {"image": "ubuntu2404_ml_pytorch", "disk_gb": 100},
+}
 PATIENCE = 120.0  # seconds
 OURS = ("GPUBROKER_", "VASTAI_", "VAST_", "TENSORDOCK_", "DEPLOYMENT_ID", "DATABASE_URL")
 DEAD_LABEL = "gb1-{}-aaaabbbbccccdddd-1-00000000"
@@ -55,6 +61,11 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def asked_for(offer_id: str) -> str:
+    """The offer as the simulator names it: of TensorDock the place and GPU, whatever the way in."""
+    return "/".join(offer_id.split(":")[:2])
 
 
 def descendants(pid: int) -> list[int]:
@@ -146,7 +157,9 @@ class World:
         self.parts: dict[str, Part] = {}
         self.starts = 0
         self.api_key = f"canary-{secrets.token_hex(16)}"
-        self.port, self.vastai_port, self.control_port = free_ports(3)
+        self.tensordock_key = f"canary-{secrets.token_hex(16)}"
+        ports = free_ports(4)
+        self.port, self.vastai_port, self.control_port, self.tensordock_port = ports
         self.environment = surroundings(
             self.data,
             {
@@ -193,10 +206,12 @@ class World:
         return self.run(name, sys.executable, "-m", "django", *arguments)
 
     def start_simulator(self) -> None:
-        module = [sys.executable, "-m", "providers.simulator", "--steady-market"]
+        """Nothing moves and nothing is stale by itself: what goes wrong is a fault of the test."""
+        module = [sys.executable, "-m", "providers.simulator", "--steady-market", "--true-stock"]
         part = self.run(
             "simulator", *module, f"--clock={self.clock}", f"--data-dir={self.simulated}",
-            f"--vastai-port={self.vastai_port}", f"--control-port={self.control_port}",
+            f"--vastai-port={self.vastai_port}", f"--tensordock-port={self.tensordock_port}",
+            f"--control-port={self.control_port}", f"--account={self.tensordock_key}={ACCOUNT}",
             f"--account={self.api_key}={ACCOUNT}", f"--account=other={OTHER_ACCOUNT}",
         )  # fmt: skip
         ready = until("the simulator is ready", lambda: re.search(r"ready: (.*)", part.text()))
@@ -211,6 +226,11 @@ class World:
         self.django("worker", "worker")
 
     def start(self) -> "World":
+        """With both marketplaces."""
+        self.environment |= {
+            "TENSORDOCK_API_TOKEN": self.tensordock_key,
+            "TENSORDOCK_BASE_URL": f"http://127.0.0.1:{self.tensordock_port}",
+        }
         self.start_simulator()
         if self.template:
             shutil.copy(self.template.data / "gpubroker.sqlite3", self.data)
@@ -218,7 +238,9 @@ class World:
         self.start_web()
         self.start_worker()
         self.wait_ready()
-        self.seed_zoo()
+        for provider in PROVIDERS:
+            until(f"offers of {provider}", lambda name=provider: self.offers(provider=name))
+            self.seed_zoo(provider)
         if self.template:
             self.sign_in(self.template.signin)
         return self
@@ -259,6 +281,11 @@ class World:
     def fault(self, operation: str, fault: str, **more: object) -> int:
         return self.tell("/faults", operation=operation, fault=fault, **more)["id"]
 
+    def spoil(self, offer: dict, fault: str, **more: object) -> int:
+        """The next create call for this offer meets the fault."""
+        place = asked_for(offer["offer_id"])
+        return self.fault("create", fault, provider=offer["provider"], offer_id=place, **more)
+
     def lift_faults(self) -> None:
         requests.delete(f"{self.control}/faults", timeout=30)
 
@@ -268,21 +295,20 @@ class World:
     def wire(self, since: int = 0) -> list[dict]:
         return instants(self.ask(f"/wire?since={since}")["requests"], "at", "done_at")
 
-    def seed_zoo(self) -> None:
+    def seed_zoo(self, provider: str) -> None:
         """Machines of others that look as much like ours as they can (safety.md 6.1)."""
         [row] = self.rows("SELECT deployment_id FROM gpu_sessions_deployment")
         ours = DEAD_LABEL.format(row["deployment_id"])
         labels = ["", "training-7", DEAD_LABEL.format("0123456789"), ours, ours[:-1], ours.upper()]
         labels += [f"{ours}\n", f"{ours}\u200b", f" {ours}", f"<b>{ours}</b>"]
         for label in labels:
-            self.seed(label)
-        self.seed(ours, account=OTHER_ACCOUNT)
-        self.seed("stopped-by-hand", state="stopped")
+            self.seed(provider, label)
+        self.seed(provider, ours, account=OTHER_ACCOUNT)
+        self.seed(provider, "stopped-by-hand", state="stopped")
 
-    def seed(self, label: str, **more: object) -> None:
-        """On GPUs that no test rents."""
-        made = self.tell("/instances", label=label, gpu_name="H100 SXM", **more)
-        self.zoo.append(made["instance_id"])
+    def seed(self, provider: str, label: str, **more: object) -> None:
+        where = {"provider": provider, "gpu_name": ZOO[provider]}
+        self.zoo.append(self.tell("/instances", label=label, **where, **more)["instance_id"])
 
     # -- rows
 
@@ -320,18 +346,20 @@ class World:
         rows = self.rows("SELECT id, state FROM gpu_sessions_session")
         return {row["id"]: row["state"] for row in rows}
 
-    def offers(self, gpu_name: str = "", count: int = 0) -> list[dict]:
-        """Of one GPU each, on different machines, cheapest first."""
+    def offers(self, gpu_name: str = "", count: int = 0, provider: str = "vastai") -> list[dict]:
+        """Of one GPU each, on different machines (or places and GPUs), cheapest first."""
         rows = self.rows(
             "SELECT * FROM providers_offer WHERE listed AND gpu_count = 1 AND evicted_until IS NULL"
-            " AND (? = '' OR gpu_name = ?) ORDER BY CAST(base_price_per_hour AS REAL)",
-            gpu_name, gpu_name,
+            " AND provider = ? AND (? = '' OR gpu_name = ?)"
+            " ORDER BY CAST(base_price_per_hour AS REAL), offer_id",
+            provider, gpu_name, gpu_name,
         )  # fmt: skip
-        used = {row["offer_id"] for row in self.rows("SELECT offer_id FROM gpu_sessions_attempt")}
+        tried = self.rows("SELECT offer_id FROM gpu_sessions_attempt")
+        used = {asked_for(row["offer_id"]) for row in tried}
         machines: dict[str, dict] = {}
         for row in rows:
-            if row["offer_id"] not in used:
-                machines.setdefault(row["machine_id"], row)
+            if (place := asked_for(row["offer_id"])) not in used:
+                machines.setdefault(row["machine_id"] or place, row)
         found = list(machines.values())
         assert len(found) >= count, f"only {len(found)} offers"
         return found[:count] if count else found
@@ -356,8 +384,7 @@ class World:
         """The session's id as it stands in the database."""
         fields = {
             "idempotency_key": str(uuid.uuid4()),
-            "image": "nvidia/cuda:12.4.1-devel-ubuntu22.04",
-            "disk_gb": 16,
+            **TERMS[offer["provider"]],
             "hours": 4,
             "max_price_per_hour": "5",
             "fallback": "gpu",
@@ -456,7 +483,13 @@ class World:
         """What must never be found: our API key, each instance's own, private keys."""
         world = (self.simulated / "world.jsonl").read_text()
         own = re.findall(r'"(?:api_key|jupyter_token)": "([0-9a-f]{16,})"', world)
-        return [self.api_key, "PRIVATE KEY-----", SECRET_KEY, *sorted(set(own))]
+        return [
+            self.api_key,
+            self.tensordock_key,
+            "PRIVATE KEY-----",
+            SECRET_KEY,
+            *sorted(set(own)),
+        ]
 
     def places(self) -> Iterator[tuple[str, bytes]]:
         files = [*self.data.glob("gpubroker.sqlite3*"), *self.directory.glob("*.log")]

@@ -13,8 +13,6 @@ from tests.world import World, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("browser")]
 
-STEPS = ("Creating", "Booting", "Verifying")
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -31,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.simulated = world.data / "simulator"
         ports = (world.simulated / "ports").read_text().split()
         world.control_port = int(ports[1])
-        world.tell("/market", steady=True)
+        world.tell("/market", steady=True, true_stock=True)
         yield world
 
 
@@ -69,13 +67,35 @@ def ssh(command: str, directory: Path, key: str, known_hosts: str) -> subprocess
     )  # fmt: skip
 
 
-def launch(page: Page) -> None:
-    page.get_by_label("RTX 3090").first.check()
-    expect(page.locator("#results tbody tr").first).to_contain_text("RTX 3090")
-    expect(page.locator("#results tbody tr", has_not_text="RTX 3090")).to_have_count(0)
-    page.get_by_role("link", name=re.compile("^Launch 1 RTX 3090")).first.click()
+def launch(page: Page, provider: str, gpu: str) -> None:
+    """The cheapest of this GPU there, found as a person finds it."""
+    rows = page.locator("#results tbody tr")
+    with page.expect_response(re.compile("provider=")):  # a second click would cut it off
+        page.get_by_label(provider).check()
+    expect(rows.filter(has_not_text=provider)).to_have_count(0)
+    with page.expect_response(re.compile("gpu=")):
+        page.get_by_label(gpu).first.check()
+    expect(rows.filter(has_not_text=gpu)).to_have_count(0)
+    expect(rows.first).to_contain_text(gpu)
+    page.get_by_role("link", name=re.compile(f"^Launch 1 {gpu}")).first.click()
     page.get_by_role("button", name="Launch").click()
     page.wait_for_url(re.compile(r"/sessions/[0-9a-f-]{36}/$"))
+
+
+def log_in(page: Page, directory: Path) -> subprocess.CompletedProcess:
+    """By what the page of a running session shows."""
+    command = page.locator("#ssh-command").inner_text()
+    page.locator("summary", has_text="known_hosts line").click()
+    known_hosts = page.locator("#known-hosts").inner_text()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the key").click()
+    return ssh(command, directory, Path(download.value.path()).read_text(), known_hosts)
+
+
+def stop(page: Page) -> None:
+    page.locator("#stop-button").click()
+    page.get_by_role("button", name="Stop and destroy").click()
+    expect(page.locator(".alert h2")).to_have_text("Confirmed gone", timeout=PATIENCE)
 
 
 def test_from_the_printed_link_to_a_shell_and_back(
@@ -85,34 +105,46 @@ def test_from_the_printed_link_to_a_shell_and_back(
     page.goto(printed_link(world))
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator(".banner", has_text="Simulated marketplaces")).to_be_visible()
-    launch(page)
+    launch(page, "Vast.ai", "RTX 3090")
 
     loaded = len(browser.loads)
-    status = page.locator(".pill.state")
-    expect(status).to_have_text("Running", timeout=PATIENCE)
-    command = page.locator("#ssh-command").inner_text()
-    page.locator("summary", has_text="known_hosts line").click()
-    known_hosts = page.locator("#known-hosts").inner_text()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download the key").click()
-    key = Path(download.value.path()).read_text()
-    done = ssh(command, tmp_path, key, known_hosts)
+    expect(page.locator(".pill.state")).to_have_text("Running", timeout=PATIENCE)
+    done = log_in(page, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "RTX 3090" in done.stdout
 
-    page.locator("#stop-button").click()
-    page.get_by_role("button", name="Stop and destroy").click()
-    expect(page.locator(".alert h2")).to_have_text("Confirmed gone", timeout=PATIENCE)
+    stop(page)
     assert [url for url in browser.loads[loaded:] if "/key/" not in url] == []
     assert browser.troubles == []
 
 
+def test_both_marketplaces_stand_on_one_page(world: World, browser: Watched) -> None:
+    page = browser.page
+    page.goto(f"{world.base}/?gpu=RTX+4090")
+    for title in ("Vast.ai", "TensorDock"):
+        expect(page.locator("#results .place", has_text=title).first).to_be_visible()
+
+
+def test_on_tensordock_as_well(world: World, browser: Watched, tmp_path: Path) -> None:
+    page = browser.page
+    page.goto(world.base)
+    launch(page, "TensorDock", "RTX A4000")
+    expect(page.locator(".pill.state")).to_have_text("Running", timeout=PATIENCE)
+    assert " user@" in page.locator("#ssh-command").inner_text()
+    done = log_in(page, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "RTX A4000" in done.stdout
+    stop(page)
+    assert browser.troubles == []
+
+
 def test_the_ledger_and_the_audit_agree(world: World, browser: Watched) -> None:
-    [machine] = world.ledger()
-    assert machine["gone_at"]
+    machines = world.ledger()
+    assert [machine["provider"] for machine in machines] == ["vastai", "tensordock"]
+    assert all(machine["gone_at"] for machine in machines)
     assert world.violations() == []
     moves = "SELECT data FROM gpu_sessions_auditevent WHERE action = 'session.state'"
-    assert len(world.rows(moves)) == 6
+    assert len(world.rows(moves)) == 2 * 6
 
 
 def test_pages_without_trouble(world: World, browser: Watched) -> None:
