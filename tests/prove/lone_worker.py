@@ -33,6 +33,10 @@ TURN = 0.3  # seconds
 FAULTS = json.loads(os.environ.get("FAULTS", "[]"))  # [{"when": ..., "operation": ..., ...}]
 HOLD = float(os.environ.get("HOLD", "0"))  # seconds to leave it running
 PROVIDER = os.environ.get("PROVIDER", "vastai")
+AIMED = {  # operations whose faults name the offer or label; TensorDock's offers have other names
+    "vastai": ("create", "destroy", "instance", "ssh"),
+    "tensordock": ("destroy", "instance", "ssh"),
+}
 held_since: list[float] = []
 
 
@@ -60,7 +64,7 @@ def post(when: str, **aim: str) -> None:
     for fault in FAULTS:
         if fault["when"] == when:
             body = {name: value for name, value in fault.items() if name != "when"}
-            aimed = body["operation"] in ("create", "destroy", "instance", "ssh")
+            aimed = body["operation"] in AIMED[PROVIDER]
             body |= aim if aimed else {}
             answer = requests.post(os.environ["CONTROL"] + "/faults", json=body, timeout=30)
             answer.raise_for_status()
