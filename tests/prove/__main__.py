@@ -35,6 +35,7 @@ class Part:
 def parts() -> list[Part]:
     sample = "0" if FULL else "40"
     schedules = "1000000" if FULL else "100000"
+    both = ("--provider", "vastai", "--provider", "tensordock") if FULL else ()
     return [
         Part("mutants", ("-m", "tests.prove.run_mutants")),
         Part("model", ("-m", "tests.prove.model", schedules, str(SEED))),
@@ -42,7 +43,7 @@ def parts() -> list[Part]:
         Part("hypothesis", (*PYTEST, "tests/prove/test_machine.py")),
         Part("crash_points", ("-m", "tests.prove.crash_points", "--sample", sample,
                               "--seed", str(SEED)), alone=True),
-        Part("fault_matrix", ("-m", "tests.prove.fault_matrix"), alone=True),
+        Part("fault_matrix", ("-m", "tests.prove.fault_matrix", *both), alone=True),
         Part("queue_chaos", ("-m", "tests.prove.queue_chaos", str(SEED)), alone=True),
     ]  # fmt: skip
 
