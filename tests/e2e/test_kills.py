@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import World, descendants, until
+from tests.world import PROVIDERS, World, descendants, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("kills")]
 
@@ -50,11 +50,12 @@ def restart(world: World, *names: str) -> None:
 
 
 def test_killed_at_any_moment_every_session_comes_through(world: World) -> None:
+    """Launches on both marketplaces in turn."""
     dice = random.Random(SEED)
     note = f"KILL_SEED={SEED}"
-    offers = iter(world.offers("RTX 3090", KILLS))
+    offers = {name: iter(world.offers("RTX 3090", KILLS // 2, name)) for name in PROVIDERS}
     for turn in range(KILLS):
-        pk = world.launch(next(offers))
+        pk = world.launch(next(offers[PROVIDERS[turn % 2]]))
         try:
             until("the worker took it up", lambda pk=pk: world.attempts(pk), 60)
         except AssertionError as error:
