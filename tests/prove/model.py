@@ -105,11 +105,11 @@ class Game:
 
     # the marketplace
 
-    def appear(self, number: int) -> None:
+    def appear(self, number: int, at: datetime) -> None:
         lag = self.dice.uniform(0, LAG) if self.strikes("lag") else 0
         if number in self.machines:
             raise Broken(f"a second machine of attempt {number}")
-        self.machines[number] = Machine(self.later(lag))
+        self.machines[number] = Machine(at + timedelta(seconds=lag))
 
     def visible(self) -> frozenset[int]:
         now = self.now
@@ -125,7 +125,7 @@ class Game:
         for at, number in self.arrivals[:]:
             if at <= self.now:
                 self.arrivals.remove((at, number))
-                self.appear(number)
+                self.appear(number, at)
 
     def read(self) -> None:
         if not self.strikes("no_list"):
@@ -293,7 +293,7 @@ class Game:
             raise Broken(f"attempt {hand.number} was sent twice")
         fault = next((name for name in FAULTS if self.strikes(name)), "")
         if fault in ("", "lost", "leftover"):
-            self.appear(hand.number)
+            self.appear(hand.number, self.now)
         elif fault == "late":
             self.arrivals.append((self.later(self.dice.uniform(0, LATEST)), hand.number))
         return ANSWERS[fault]

@@ -84,10 +84,12 @@ class WildMarket(Market):
 
     def arrive(self) -> None:
         """What was on its way and is due."""
-        due = [label for at, label in self.arrivals if at <= self.clock()]
+        due = [(at, label) for at, label in self.arrivals if at <= self.clock()]
         self.arrivals = [(at, label) for at, label in self.arrivals if at > self.clock()]
-        for label in due:
-            self.add(label)
+        for at, label in due:  # however far the clock has jumped meanwhile
+            machine = self.add(label)
+            if machine.instance_id in self.hidden:
+                self.hidden[machine.instance_id] -= self.clock() - at
 
     def vanish(self, instance_id: str) -> None:
         self.machines.pop(instance_id, None)
