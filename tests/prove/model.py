@@ -129,7 +129,10 @@ class Game:
 
     def read(self) -> None:
         if not self.strikes("no_list"):
-            shown = frozenset() if self.strikes("empty_list") else self.visible()
+            # a lie about a lost create cannot be seen through: the sweep is there for that
+            known = bool(self.row.attempts) and self.row.attempts[-1].instance_id != ""
+            lies = known and self.strikes("empty_list")
+            shown = frozenset() if lies else self.visible()
             self.reading = (self.now, shown)
 
     def store(self) -> None:

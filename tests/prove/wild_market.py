@@ -132,6 +132,10 @@ class WildMarket(Market):
         if self.account_id == OTHER_ACCOUNT:
             return Listing(instances=(), account_id=OTHER_ACCOUNT)
         shown = list(self.shown().values())
+        # a lie about a lost create cannot be seen through: it ends as an orphan of the sweep
+        lost = Attempt.objects.filter(instance_id="", resolution="", sent_at__isnull=False)
+        if lost.exists():
+            return Listing(instances=tuple(shown), account_id=self.account_id)
         if self.strikes("list_empty"):
             shown = []
         if self.strikes("list_half"):
