@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.models import AbstractUser
 
-from sessions import keys
+from sessions import identity, keys
+from tests.factories import make_user
+from tests.sessions.market_double import World
 
 NVIDIA_SMI = """\
 #!/bin/sh
@@ -154,3 +157,15 @@ def peer() -> Iterator[Callable[..., int]]:
     yield start
     for one in peers:
         one.close()
+
+
+@pytest.fixture
+def world(db, monkeypatch) -> World:
+    """A marketplace in memory, and gpubroker with an identity."""
+    identity.ensure()
+    return World().install(monkeypatch)
+
+
+@pytest.fixture
+def owner(db) -> AbstractUser:
+    return make_user()

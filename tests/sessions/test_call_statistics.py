@@ -5,20 +5,13 @@ import pytest
 from providers.base import CreateOutcome, CreateResult, DestroyOutcome, DestroyResult
 from providers.models import CallHour
 from providers.stats import together
-from sessions import asks, identity, sweep
+from sessions import asks, sweep
 from sessions.models import Sighting
 from sessions.states import State
 from tests.factories import make_offer, make_user
-from tests.sessions.market_double import World
-from tests.sessions.test_reconcile import order
+from tests.sessions.stories import order
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def world(monkeypatch) -> World:
-    identity.ensure()
-    return World().install(monkeypatch)
 
 
 def counted(operation: str) -> tuple[int, int, int]:

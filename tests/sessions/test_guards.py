@@ -34,22 +34,10 @@ from sessions.evidence import Scene, gather
 from sessions.models import Attempt, AuditEvent, Deployment, Session, Sighting
 from sessions.moves import StaleSession
 from sessions.states import Outcome, Resolution, State
-from tests.factories import make_user
 from tests.sessions.market_double import ACCOUNT, GOOD, World
-from tests.sessions.test_reconcile import ended, launch, running
+from tests.sessions.stories import ended, launch, running
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def world(monkeypatch) -> World:
-    identity.ensure()
-    return World().install(monkeypatch)
-
-
-@pytest.fixture
-def owner():
-    return make_user()
 
 
 def late_arrival(world: World, owner) -> str:

@@ -9,25 +9,14 @@ import pytest
 from providers import memory
 from providers.base import CreateOutcome, CreateResult, InstanceState
 from providers.models import Experience, Kind, Offer
-from sessions import asks, identity, market, reconcile, ssh, steps
+from sessions import asks, market, reconcile, ssh, steps
 from sessions.models import Session
 from sessions.states import Outcome, State
-from tests.factories import make_offer, make_user
+from tests.factories import make_offer
 from tests.sessions.market_double import GOOD, World
-from tests.sessions.test_reconcile import ended, launch, running
+from tests.sessions.stories import ended, launch, running
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def world(monkeypatch) -> World:
-    identity.ensure()
-    return World().install(monkeypatch)
-
-
-@pytest.fixture
-def owner():
-    return make_user()
 
 
 def kinds() -> list[str]:
