@@ -44,4 +44,4 @@ $(VENV)/.installed-test: pyproject.toml .ci/install | $(VENV)/bin/python
 	@touch $@ $(VENV)/.installed
 
 tools: $(VENV)/.installed-test
-	@.ci/tools $(RUN)
+	@.ci/tools
