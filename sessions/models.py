@@ -209,6 +209,16 @@ class Attempt(models.Model):
         return self.destroy_accepted_at or self.first_absence_at or self.gone_at
 
 
+class AuditEventQuerySet(models.QuerySet):
+    def visible_to(self, user) -> "AuditEventQuerySet":
+        """What happened to the sessions that one may see; everything for those who see all."""
+        if not user.is_authenticated:
+            return self.none()
+        if user.has_perm("gpu_sessions.view_all_sessions"):
+            return self
+        return self.filter(session_code__in=Session.objects.visible_to(user).values("code"))
+
+
 class AuditEvent(models.Model):
     """One fact that can never be changed. Rows are written by audit.append alone (I23)."""
 
@@ -224,6 +234,8 @@ class AuditEvent(models.Model):
     data = models.JSONField(default=dict)
     previous_hash = models.CharField(max_length=64)
     hash = models.CharField(max_length=64)
+
+    objects = AuditEventQuerySet.as_manager()
 
     class Meta:
         ordering = ["sequence"]

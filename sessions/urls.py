@@ -1,6 +1,6 @@
 from django.urls import path
 
-from . import attention_views, provider_views, views
+from . import attention_views, audit_views, provider_views, views
 
 urlpatterns = [
     path("sessions/", views.session_list, name="sessions"),
@@ -13,6 +13,9 @@ urlpatterns = [
     path("attention/orphans/<int:pk>/destroy/", attention_views.hurry, name="orphan_destroy"),
     path("attention/orphans/<int:pk>/ignore/", attention_views.ignore, name="orphan_ignore"),
     path("attention/<slug:provider>/release/", attention_views.release, name="provider_release"),
+    path("audit/", audit_views.audit_page, name="audit"),
+    path("audit/export.csv", audit_views.audit_export, {"kind": "csv"}, name="audit_csv"),
+    path("audit/export.json", audit_views.audit_export, {"kind": "json"}, name="audit_json"),
     path("providers/", provider_views.providers, name="providers"),
     path("providers/<str:provider>/", provider_views.provider_card, name="provider_card"),
     path("providers/<str:provider>/test/", provider_views.provider_test, name="provider_test"),
