@@ -1,5 +1,6 @@
 """AuditFilters -> one page of the trail with its facets. Seven queries, however long it is."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,12 +9,15 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models import Count
 
+from providers import registry
+
 from . import explain
 from .audit_filters import MANY, AuditFilters
 from .models import AuditEvent, AuditEventQuerySet, Session
 
 PAGE = 50
 MOST_OPTIONS = 60  # of one facet
+INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?\+00:00")
 ENDS = ("from", "to")
 EMPTY = (None, "", [], {})
 EXPORTED = 20_000  # events in one file: what fits into memory and a spreadsheet
@@ -41,6 +45,7 @@ class Line:
     text: str
     detail: str  # somebody else's words, or a figure
     who: str
+    provider: str  # its title
     session_id: str  # of the page to link to
     change: Change | None
     facts: list[tuple[str, str]]
@@ -93,12 +98,13 @@ def options(
     name: str, counts: Mapping[str, int], filters: AuditFilters, people: Mapping[str, str]
 ) -> list[Option]:
     """What is chosen stays on offer, also when nothing of it is left."""
+    titles = {name: registry.title(name) for name in counts} if name == "provider" else people
     chosen = getattr(filters, name)
     values = [*counts, *(value for value in chosen if value not in counts)]
     return [
         Option(
             value=value,
-            label=people.get(value, value),
+            label=titles.get(value, value),
             count=counts.get(value, 0),
             chosen=value in chosen,
         )
@@ -131,6 +137,7 @@ def line(event: AuditEvent, who: str, session_id: str) -> Line:
         text=text,
         detail=detail,
         who=who,
+        provider=registry.title(event.provider) if event.provider else "",
         session_id=session_id,
         change=change,
         facts=[(name, plain(data[name])) for name in sorted(data) if data[name] not in EMPTY],
@@ -151,4 +158,4 @@ def plain(value: Any) -> str:
         return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items()) or "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "–" if value in (None, "") else str(value)
+    return "–" if value in (None, "") else INSTANT.sub(r"\1 \2 UTC", str(value))

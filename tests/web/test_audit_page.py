@@ -21,6 +21,7 @@ from tests.factories import make_session, make_user
 from tests.web.conftest import BACKEND
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("installed")]
+DAY = "2026-01-01"
 HOSTILE = "=cmd|'/c calc'!A0 <script>alert(1)</script>"
 
 
@@ -62,12 +63,11 @@ def test_an_event_tells_before_and_after_who_and_in_which_request(page, person):
     session = make_session(owner=person)
     audit.append(
         "session.extend", actor=f"user:{person.pk}", session=session, request_id="abc-1",
-        data={"from": "2026-01-01T10:00", "to": "2026-01-01T11:00", "note": ["x", "y"]},
+        data={"from": f"{DAY}T10:00:00+00:00", "to": f"{DAY}T11:00:00+00:00", "note": ["x", "y"]},
     )  # fmt: skip
     shown = text(page)
-    assert (
-        "<dt>Before</dt><dd>2026-01-01T10:00</dd><dt>After</dt><dd>2026-01-01T11:00</dd>" in shown
-    )
+    assert f"<dt>Before</dt><dd>{DAY} 10:00:00 UTC</dd>" in shown
+    assert f"<dt>After</dt><dd>{DAY} 11:00:00 UTC</dd>" in shown
     assert f'ada <span class="soft">(user:{person.pk})</span>' in shown
     assert "?request=abc-1" in shown and "<dt>note</dt><dd>x, y</dd>" in shown
     assert f'href="/sessions/{session.pk}/"' in shown
@@ -160,7 +160,15 @@ def test_queries_stay_constant(boss):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "–"), ("", "–"), (True, "yes"), (0, "0"), ([], "–"), ({"a": [1, 2]}, "a 1, 2")],
+    [
+        (None, "–"),
+        ("", "–"),
+        (True, "yes"),
+        (0, "0"),
+        ([], "–"),
+        ({"a": [1, 2]}, "a 1, 2"),
+        ("2026-01-01T10:00:05.123456+00:00", "2026-01-01 10:00:05 UTC"),
+    ],
 )
 def test_values_are_told_in_one_line(value, shown):
     assert plain(value) == shown
