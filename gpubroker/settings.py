@@ -29,7 +29,7 @@ HTTPS: bool = ENV["GPUBROKER_HTTPS"]
 
 INSTALLED_APPS = [
     "daphne",
-    "django.contrib.admin",
+    "gpubroker.apps.AdministrationConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -43,7 +43,7 @@ INSTALLED_APPS = [
     "csp",
     "providers",
     "sessions",
-    "gpubroker",
+    "gpubroker.apps.GpubrokerConfig",
 ]
 
 MIDDLEWARE = [

@@ -7,10 +7,6 @@ from providers.admin import ReadOnly
 
 from .models import Attempt, AuditEvent, Deployment, Heartbeat, Session, Sighting, Slot, SSHKey
 
-admin.site.site_header = "gpubroker administration"
-admin.site.site_title = "gpubroker"
-admin.site.index_title = "Records and people"
-
 for queue_model in (Failure, OrmQ, Schedule, Success):  # a schedule row runs any function
     if admin.site.is_registered(queue_model):
         admin.site.unregister(queue_model)

@@ -95,3 +95,10 @@ def test_secrets_are_not_shown(root):
 def test_the_queue_cannot_be_reached_from_the_administration(root):
     assert not [m for m in admin.site._registry if m._meta.app_label == "django_q"]
     assert "gpubroker administration" in root.get(reverse("admin:index")).content.decode()
+
+
+def test_the_audit_trail_comes_first(root):
+    apps = root.get(reverse("admin:index")).context["app_list"]
+    assert [app["app_label"] for app in apps[:3]] == ["gpu_sessions", "providers", "auth"]
+    names = [model["object_name"] for model in apps[0]["models"]]
+    assert names[:3] == ["AuditEvent", "Session", "Attempt"]
