@@ -177,6 +177,9 @@ class Attempt(models.Model):
     first_absence_at = models.DateTimeField(null=True)
     last_absence_at = models.DateTimeField(null=True)
     gone_at = models.DateTimeField(null=True)
+    switch_at = models.DateTimeField(null=True)  # the end that the machine's own switch goes by
+    switch_seen_at = models.DateTimeField(null=True)  # when the machine itself last said so
+    ended_itself_at = models.DateTimeField(null=True)  # its switch fired: no destroy of ours
 
     class Meta:
         constraints = [
