@@ -11,6 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from .dead_man import Lease
+
 
 class ProviderError(Exception):
     """A read or a destroy that gave no usable answer. It proves nothing; come back later."""
@@ -131,6 +133,7 @@ class LaunchSpec:
     ssh_public_keys: tuple[str, ...]
     expires_at: datetime
     startup_script: str = ""
+    lease: Lease | None = None  # for the switch of an instance that can end itself
     details: Mapping[str, object] = field(default_factory=dict)  # the offer's
 
 
@@ -194,7 +197,7 @@ class Capabilities:
 
     ssh_users: tuple[str, ...] = ("root",)
     attach_key: bool = False  # keys travel in a call after the create
-    self_destroy: bool = False  # an instance can end itself when the broker is dead
+    self_destroy: bool = False  # an instance ends itself by its lease when the broker is dead
     create_seconds: int = 75  # the total deadline of one create request
     settle_seconds: int = 180  # how long a lost create may still turn up
     key_grace_seconds: int = 60  # how long a refused key means nothing

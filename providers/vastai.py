@@ -41,10 +41,13 @@ ACCOUNT_SECONDS = 15  # shorter than the distance of two pieces of evidence (20 
 class VastAI(Provider):
     name = "vastai"
     title = "Vast.ai"
-    capabilities = Capabilities(attach_key=True, offer_min_disk_gb=8, script_max_chars=4000)
+    capabilities = Capabilities(
+        attach_key=True, self_destroy=True, offer_min_disk_gb=8, script_max_chars=2600
+    )  # the marketplace takes 4048 characters, the switch included
 
     def __init__(self, *, api_key: str, base_url: str) -> None:
         headers = {"Authorization": f"Bearer {api_key}"}
+        self.base_url = base_url
         self.api = ApiClient(base_url, provider=self.name, headers=headers, secrets=[api_key])
         self._known: tuple[float, str] = (0.0, "")  # account id and until when it is believed
 
@@ -72,7 +75,7 @@ class VastAI(Provider):
         offer_id = clean.numeric_id(spec.offer_id)
         if not offer_id:
             return CreateResult(outcome=CreateOutcome.INVALID, message="Not an offer of Vast.ai")
-        path, body = f"/api/v0/asks/{offer_id}/", create_body(spec)
+        path, body = f"/api/v0/asks/{offer_id}/", create_body(spec, self.base_url)
         try:
             answer = self.api.call("PUT", path, json=body, deadline=create_deadline(), fresh=True)
         except NotSent as error:

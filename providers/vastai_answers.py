@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal
 
-from . import clean
+from . import clean, dead_man
 from .base import (
     Account,
     AuthRefused,
@@ -57,9 +57,8 @@ def parse_account(body: Json) -> Account:
     return Account(account_id=account_id, balance=balance)
 
 
-def create_body(spec: LaunchSpec) -> dict[str, object]:
+def create_body(spec: LaunchSpec, base_url: str) -> dict[str, object]:
     """cancel_unavail: refuse rather than wait stopped, billed for disk, and start some day."""
-    script = spec.startup_script
     return {
         "client_id": "me",
         "image": spec.image,
@@ -67,10 +66,16 @@ def create_body(spec: LaunchSpec) -> dict[str, object]:
         "label": spec.label,
         "runtype": "ssh_direct",
         "env": {},
-        "onstart": script if script.startswith("#!") else f"{QUIET}\n{script}",
+        "onstart": onstart(spec, base_url),
         "target_state": "running",
         "cancel_unavail": True,
     }
+
+
+def onstart(spec: LaunchSpec, base_url: str) -> str:
+    script = spec.startup_script
+    script = script if script.startswith("#!") else f"{QUIET}\n{script}"
+    return dead_man.guarded(script, spec.lease, base_url) if spec.lease else script
 
 
 FUNDS = re.compile(

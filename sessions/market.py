@@ -1,19 +1,21 @@
 """Which offer a session tries next, and the attempt that stands for the try."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import DecimalField, ExpressionWrapper, F, Q, QuerySet
 
-from providers import catalog, memory
+from providers import catalog, memory, registry
 from providers.base import CreateOutcome, LaunchSpec
+from providers.dead_man import Lease
 from providers.models import Kind, Offer, ProviderHealth
 from providers.waits import span
 
 from . import identity, labels
 from .evidence import DO_NOT_COUNT, all_keys
 from .models import Attempt, Session
+from .rules import MAX_HOURS
 from .states import Fallback
 
 OFFER_FACTS = (
@@ -120,7 +122,7 @@ def open_attempt(session: Session, offer: Offer, now: datetime) -> Attempt:
     )
 
 
-def launch_spec(session: Session, attempt: Attempt) -> LaunchSpec:
+def launch_spec(session: Session, attempt: Attempt, now: datetime) -> LaunchSpec:
     return LaunchSpec(
         label=attempt.label,
         offer_id=attempt.offer_id,
@@ -131,8 +133,17 @@ def launch_spec(session: Session, attempt: Attempt) -> LaunchSpec:
         ssh_public_keys=tuple(all_keys(session)),
         expires_at=session.expires_at,
         startup_script=session.startup_script,
+        lease=lease(session, attempt, now),
         details=attempt.offer["details"],
     )
+
+
+def lease(session: Session, attempt: Attempt, now: datetime) -> Lease | None:
+    """By what a machine ends itself, where it can (I10)."""
+    if not registry.capabilities(attempt.provider).self_destroy:
+        return None
+    latest = session.created_at + timedelta(hours=MAX_HOURS)
+    return Lease(start=now, end=session.expires_at, latest=max(latest, session.expires_at))
 
 
 def says_offer_is_bad(outcome: str) -> bool:

@@ -73,7 +73,7 @@ def create(session: Session, action: lifecycle.Create, now: datetime) -> Call | 
         intent(session, attempt, "create", now, price=str(attempt.price_per_hour))
     return CreateCall(
         **whose(session, attempt),
-        spec=market.launch_spec(session, attempt),
+        spec=market.launch_spec(session, attempt, now),
         not_after=now + timedelta(seconds=max(5, seconds(rules(attempt.provider).permit))),
     )
 

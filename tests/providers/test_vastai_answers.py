@@ -116,7 +116,7 @@ def test_the_create_call_carries_label_and_cannot_wait_stopped() -> None:
         expires_at=datetime(2026, 1, 1, tzinfo=UTC),
         startup_script="nvidia-smi -L",
     )
-    body = create_body(spec)
+    body = create_body(spec, "https://console.vast.ai")
     assert (body["label"], body["disk"], body["runtype"]) == (LABEL, 60, "ssh_direct")
     assert body["cancel_unavail"] is True and body["target_state"] == "running"
     assert body["onstart"] == "touch ~/.no_auto_tmux\nnvidia-smi -L"

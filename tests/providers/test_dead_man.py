@@ -1,0 +1,398 @@
+"""The dead man's switch, run by a real shell with a clock, a sleep and a curl of the test."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from providers import dead_man
+from providers.dead_man import FOLDER, GRACE_SECONDS, TICK_SECONDS, Lease, Report, report
+from providers.vastai import VastAI
+from providers.vastai_answers import QUIET
+
+BASE = "http://127.0.0.1:1"
+START = 1_760_000_000
+HOUR = 3600
+END, LATEST = START + HOUR, START + 12 * HOUR
+PATIENCE = 30.0  # seconds
+FAKES = {
+    "sleep": """\
+echo $1 >>{here}/slept; mine=$(grep -c '' {here}/slept)
+while read allowed <{here}/allowed; [ $allowed -lt $mine ]; do /bin/sleep 0.01; done""",
+    "date": "read now <{here}/clock; echo $now",
+    "curl": """\
+printf '%s\\n' "$@" >{here}/called.new; mv {here}/called.new {here}/called; exit {status}""",
+}
+
+
+def lease(end: int = END) -> Lease:
+    at = [datetime.fromtimestamp(second, UTC) for second in (START, end, LATEST)]
+    return Lease(start=at[0], end=at[1], latest=at[2])
+
+
+@dataclass
+class Machine:
+    """A container: its PATH is the test's programs and what every image has."""
+
+    here: Path
+    shell: str = "sh"
+    base: str = BASE
+    environment: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        (self.here / "bin").mkdir()
+        self.folder = self.here / "switch"
+        self.write("allowed", 0)
+        self.clock(START)
+        self.program("sleep")
+        self.program("date")
+        self.program("curl")
+
+    def program(self, name: str, status: int = 0, body: str = "") -> None:
+        text = body or FAKES.get(name, FAKES["curl"]).format(here=self.here, status=status)
+        file = self.here / "bin" / name
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(0o755)
+
+    def write(self, name: str, number: int) -> None:
+        (self.here / "new").write_text(f"{number}\n")
+        (self.here / "new").rename(self.here / name)
+
+    def clock(self, now: int) -> None:
+        self.write("clock", now)
+
+    def start(self, script: str = "", *, lived: int = 0) -> subprocess.CompletedProcess[str]:
+        """As a container does at each start: the text as a file, run by its shell."""
+        if lived:
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / "lived").write_text(f"{lived}\n")
+        text = dead_man.guarded(script, lease(), self.base).replace(FOLDER, str(self.folder))
+        file = self.here / "onstart.sh"
+        file.write_text(text)
+        keys = {"CONTAINER_ID": "4711", "CONTAINER_API_KEY": "own-key"}
+        own = keys if self.environment is None else self.environment
+        command = [self.shell, str(file)]
+        if text.startswith("#!"):
+            file.chmod(0o755)
+            command = [str(file)]
+        return subprocess.run(
+            command, env={"PATH": f"{self.here}/bin:/usr/bin:/bin", "HOME": str(self.here), **own},
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+
+    def ssh(self, command: str) -> str:
+        line = command.replace(FOLDER, str(self.folder))
+        done = subprocess.run(
+            ["sh", "-c", line], env={"PATH": f"{self.here}/bin:/usr/bin:/bin"},
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        return done.stdout
+
+    def text(self, name: str) -> str:
+        file = self.here / name
+        return file.read_text() if file.exists() else ""
+
+    def turns(self) -> int:
+        """How often the loop has done its work and gone to sleep."""
+        return len(self.text("slept").splitlines())
+
+    def turn(self, times: int = 1) -> None:
+        """Let it sleep to the end, and do its work again."""
+        self.wait(self.turns)
+        for _ in range(times):
+            before = self.turns()
+            self.write("allowed", before)
+            self.wait(lambda before=before: self.turns() > before)
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, "the switch did not do it"
+            time.sleep(0.01)
+
+    @property
+    def fired(self) -> bool:
+        return bool(self.text("called"))
+
+    def stop(self) -> None:
+        """Whatever still runs of it, and nothing else."""
+        mark = str(self.here)
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if mark in line and int(entry.name) != os.getpid():
+                subprocess.run(["kill", "-9", entry.name], capture_output=True, check=False)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    found = Machine(tmp_path)
+    yield found
+    found.stop()
+
+
+def arguments(machine: Machine) -> list[str]:
+    return machine.text("called").splitlines()
+
+
+# when
+
+
+@pytest.mark.parametrize(
+    ("lived", "clock", "fires"),
+    [
+        (HOUR, END + GRACE_SECONDS, True),
+        (HOUR, END + GRACE_SECONDS - 1, False),  # a second early
+        (HOUR + GRACE_SECONDS, START - 10**9, True),  # its clock stands in the past
+        (600, END + 10**9, False),  # its clock ran ahead: it has not lived through its span
+        (0, END + 10**9, False),
+    ],
+)
+def test_it_waits_for_half_an_hour_after_the_end(
+    machine: Machine, lived: int, clock: int, fires: bool
+) -> None:
+    machine.clock(clock)
+    machine.start(lived=lived)
+    machine.wait(machine.turns)
+    assert machine.fired == fires
+
+
+def test_it_counts_what_it_has_lived_over_restarts(machine: Machine) -> None:
+    machine.start()
+    machine.turn(3)
+    machine.stop()
+    machine.start()
+    machine.wait(lambda: machine.turns() == 5)
+    machine.turn(2)
+    assert (machine.folder / "lived").read_text() == f"{5 * TICK_SECONDS}\n"
+    assert set(machine.text("slept").split()) == {str(TICK_SECONDS)}
+
+
+def test_a_sleep_that_was_cut_short_was_not_lived(machine: Machine) -> None:
+    machine.program("sleep", body=f"echo 1 >>{machine.here}/slept; /bin/sleep 0.01; exit 143")
+    machine.start()
+    machine.wait(lambda: machine.turns() > 5)
+    assert (machine.folder / "lived").read_text() == "0\n"
+
+
+# the end is moved
+
+
+def test_the_end_moves_later_and_never_earlier(machine: Machine) -> None:
+    machine.start(lived=HOUR)
+    later = datetime.fromtimestamp(END + 600, UTC)
+    machine.ssh(dead_man.move_command(later))
+    machine.turn()
+    machine.ssh(dead_man.move_command(later - timedelta(minutes=5)))
+    machine.turn(9)
+    assert report(machine.ssh(dead_man.move_command(later))) == Report(end=later, ready=True)
+    machine.clock(END + 600 + GRACE_SECONDS - 1)
+    machine.turn()
+    assert not machine.fired
+    machine.clock(END + 600 + GRACE_SECONDS)
+    machine.turn()
+    assert machine.fired
+
+
+def test_a_restart_keeps_an_end_that_was_moved(machine: Machine) -> None:
+    machine.start()
+    machine.turn()
+    later = datetime.fromtimestamp(END + HOUR, UTC)
+    machine.ssh(dead_man.move_command(later))
+    machine.stop()
+    machine.start()
+    machine.turn()
+    assert report(machine.ssh(dead_man.move_command(later))).end == later
+
+
+@pytest.mark.parametrize(
+    ("written", "goes_by"),
+    [
+        ("", END), ("soon", END), ("-5", END), (str(END - HOUR), END), (str(LATEST + 9), LATEST),
+    ],
+)  # fmt: skip
+def test_a_spoilt_end_does_no_harm(machine: Machine, written: str, goes_by: int) -> None:
+    machine.folder.mkdir()
+    (machine.folder / "until").write_text(written)
+    machine.start()
+    machine.turn()
+    said = (machine.folder / "beat").read_text().split()
+    assert (int(said[0]), said[1]) == (goes_by, "ready")
+
+
+# the call
+
+
+def test_it_asks_to_destroy_itself_and_nothing_else(machine: Machine) -> None:
+    machine.clock(END + GRACE_SECONDS)
+    machine.start(lived=HOUR)
+    machine.wait(lambda: machine.fired)
+    asked = arguments(machine)
+    assert asked[-1] == f"{BASE}/api/v0/instances/4711/"
+    assert asked[asked.index("-X") + 1] == "DELETE" and "Authorization: Bearer own-key" in asked
+
+
+def test_it_is_repeated_for_ever(machine: Machine) -> None:
+    machine.program("curl", status=22)
+    machine.program("python3", status=1)
+    machine.program("wget", status=1)
+    machine.clock(END + GRACE_SECONDS)
+    machine.start(lived=HOUR)
+    for _ in range(3):
+        machine.wait(lambda: machine.fired)
+        (machine.here / "called").unlink()
+        machine.turn()
+
+
+def test_without_curl_another_program_does_it(machine: Machine) -> None:
+    machine.program("curl", status=127)
+    machine.program("python3", status=127)
+    machine.program("wget", body=FAKES["curl"].format(here=machine.here, status=0))
+    machine.clock(END + GRACE_SECONDS)
+    machine.start(lived=HOUR)
+    machine.wait(lambda: machine.fired and "--method=DELETE" in arguments(machine))
+    assert arguments(machine)[-1] == f"{BASE}/api/v0/instances/4711/"
+
+
+@pytest.fixture
+def marketplace() -> Iterator[tuple[str, list[tuple[str, str, str, bytes]]]]:
+    """An address, and what was asked of it."""
+    asked: list[tuple[str, str, str, bytes]] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append((self.command, self.path, self.headers["Authorization"], body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *parts: object) -> None:
+            """Nothing on the terminal."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("program", ["curl", "python3", "wget"])
+def test_each_real_program_asks_the_same(
+    machine: Machine, marketplace: tuple[str, list], program: str
+) -> None:
+    machine.base, asked = marketplace
+    for name in ("curl", "python3", "wget"):
+        machine.program(name, status=127)
+    real = sys.executable if program == "python3" else shutil.which(program)
+    assert real, "these tests need curl and wget"
+    machine.program(program, body=f'exec {real} "$@"')
+    machine.clock(END + GRACE_SECONDS)
+    machine.start(lived=HOUR)
+    machine.wait(lambda: asked)
+    assert asked[0] == ("DELETE", "/api/v0/instances/4711/", "Bearer own-key", b"{}")
+
+
+@pytest.mark.parametrize("environment", [{}, {"CONTAINER_ID": "4711"}])
+def test_without_a_key_it_says_that_it_is_helpless(
+    machine: Machine, environment: dict[str, str]
+) -> None:
+    machine.environment = environment
+    machine.start()
+    machine.turn()
+    told = report(machine.ssh(dead_man.move_command(lease().end)))
+    assert told == Report(end=lease().end, ready=False)
+
+
+def test_a_loop_that_died_is_not_called_ready(machine: Machine) -> None:
+    machine.start()
+    machine.turn()
+    machine.stop()
+    machine.clock(START + 301)
+    assert not report(machine.ssh(dead_man.move_command(lease().end))).ready
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["", "gpubroker-switch", "gpubroker-switch 1 ready 5", "x gpubroker-switch 1760000000 ready 5",
+     "gpubroker-switch 1760000000 ready -5", "gpubroker-switch 1760000000 fine 5"],
+)  # fmt: skip
+def test_only_a_switch_is_believed(output: str) -> None:
+    assert report(output) is None
+
+
+# the script of the person
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize(
+    ("script", "status", "output"),
+    [
+        (f"{QUIET}\necho hello", 0, "hello\n"),
+        ("echo hello; exit 3", 3, "hello\n"),
+        ("set -eu\nfalse\necho no", 1, ""),
+        ("echo ${!-none}; /bin/sleep 0.1 & wait; echo waited", 0, "none\nwaited\n"),
+        ("cd /tmp; pwd; trap 'echo bye' EXIT", 0, "/tmp\nbye\n"),
+        ("echo 'it'\"'\"'s' \"$(printf '%s' '}{')\"", 0, "it's }{\n"),
+        ("echo ${k-unset}${n-unset}${t-unset}", 0, "unsetunsetunset\n"),
+    ],
+)
+def test_the_script_runs_as_if_alone(
+    machine: Machine, shell: str, script: str, status: int, output: str
+) -> None:
+    machine.shell = shell
+    done = machine.start(script)
+    assert (done.returncode, done.stdout, done.stderr) == (status, output, "")
+    machine.turn()  # and the loop outlives it
+
+
+@pytest.mark.parametrize(
+    ("script", "output"),
+    [
+        ("#!/bin/sh -eu\necho shell; exit 4", "shell\n"),
+        ("#!/usr/bin/env bash\necho ${BASH_VERSION:+bash}; exit 4", "bash\n"),
+        ('#!/usr/bin/awk -f\nBEGIN { print "it\'s $HOME"; exit 4 }', "it's $HOME\n"),
+        ("#!/usr/bin/awk -f\n# GPUBROKER\nBEGIN { print 1; exit 4 }\n", "1\n"),
+    ],
+)
+def test_a_script_with_its_own_program_keeps_it(machine: Machine, script: str, output: str) -> None:
+    done = machine.start(script)
+    assert (done.returncode, done.stdout, done.stderr) == (4, output, "")
+    machine.turn()
+
+
+# the text
+
+
+def test_there_is_room_for_the_longest_script() -> None:
+    most, base = VastAI.capabilities.script_max_chars, "https://console.vast.ai"
+    shebang = "#!/usr/bin/python3\n"
+    for script in (f"{QUIET}\n{'x' * most}", shebang + "x" * (most - len(shebang))):
+        assert len(dead_man.guarded(script, lease(), base)) <= 4048
+
+
+def test_an_address_cannot_smuggle_a_command_in() -> None:
+    for base in ("http://a;reboot", "http://a$(id)", "http://a\nid", "http://a b", ""):
+        with pytest.raises(ValueError, match="address"):
+            dead_man.loop(lease(), base)
+
+
+def test_the_command_over_ssh_is_one_quoted_word() -> None:
+    assert shlex.split(dead_man.move_command(lease().end))[:2] == ["sh", "-c"]
+    assert len(shlex.split(dead_man.move_command(lease().end))) == 3
+
+
+def test_fractions_of_a_second_are_never_early() -> None:
+    assert dead_man.epoch(datetime.fromtimestamp(5.001, UTC)) == 6
