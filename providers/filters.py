@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from urllib.parse import urlencode
 
-DEFAULT_DISK_GB = 40
+from .terms import DISK_GB, HOURS, Terms
+
 SORTS = {
     "price": "Cheapest, all in",
     "gpu": "Cheapest per GPU",
@@ -22,6 +23,8 @@ BOUNDS = {  # of the numbers: at least, at most
     "memory": (1, 1_000),
     "price": (Decimal("0.001"), 10_000),
     "disk": (1, 100_000),
+    "hours": (1, 720),
+    "traffic": (0, 100_000),
     "reliability": (0, 100),
     "page": (1, 100_000),
 }
@@ -38,8 +41,10 @@ class Filters:
     country: tuple[str, ...] = ()
     count: int | None = None  # exactly so many GPUs
     memory: int | None = None  # GB of one GPU, at least
-    price: Decimal | None = None  # USD per hour with the disk, at most
-    disk: int = DEFAULT_DISK_GB
+    price: Decimal | None = None  # USD per hour with disk and traffic, at most
+    disk: int = DISK_GB
+    hours: int = HOURS  # of use, over which the traffic is spread
+    traffic: int = 0  # GB to download in that time
     reliability: Decimal | None = None  # percent, at least
     verified: bool = False
     unfailed: bool = False  # nothing that failed here today, by our own record
@@ -72,6 +77,10 @@ class Filters:
         return self.query(**{name: getattr(Filters(), name)})
 
     @property
+    def terms(self) -> Terms:
+        return Terms(disk_gb=self.disk, traffic_gb=self.traffic, hours=self.hours)
+
+    @property
     def by_gpu(self) -> bool:
         return self.view == "gpu"
 
@@ -83,7 +92,7 @@ class Filters:
 
     @property
     def active(self) -> list[str]:
-        """Names of the filters that can hide an offer, except the disk, which always counts."""
+        """Names of the filters that can hide an offer, except the terms, which always count."""
         plain = Filters()
         names = (*MANY, "count", "memory", "price", "reliability", *SWITCHES)
         return [name for name in names if getattr(self, name) != getattr(plain, name)]

@@ -9,9 +9,9 @@ from decimal import Decimal
 from django.db.models import Avg, Min, Sum
 from django.db.models.functions import TruncDay
 
-from .filters import DEFAULT_DISK_GB
 from .models import Offer, PriceHour, Stock
 from .outliers import unusual
+from .terms import DISK_GB
 
 KEPT = timedelta(days=30)
 AGAIN = timedelta(minutes=10)  # an hour's row follows the market that often
@@ -20,7 +20,7 @@ AGAIN = timedelta(minutes=10)  # an hour's row follows the market that often
 @dataclass(frozen=True, kw_only=True)
 class Point:
     at: datetime
-    low: Decimal  # P10, USD per GPU and hour with DEFAULT_DISK_GB
+    low: Decimal  # P10, USD per GPU and hour with DISK_GB
     median: Decimal
     offers: int
 
@@ -57,7 +57,7 @@ def _prices(provider: str) -> dict[str, list[Decimal]]:
     for gpu, count, base, disk in offers.values_list(
         "gpu_name", "gpu_count", "base_price_per_hour", "disk_price_per_gb_hour"
     ):
-        found[gpu].append((base + disk * DEFAULT_DISK_GB) / (count or 1))
+        found[gpu].append((base + disk * DISK_GB) / (count or 1))
     usual = {gpu: _usual(prices) for gpu, prices in found.items()}
     return {gpu: prices for gpu, prices in usual.items() if prices}
 

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 from . import charts, gpus, history, picks, registry, stock
 from .filters import parse
 from .search import version_text
+from .terms import DISK_GB
 
 
 @require_safe
@@ -38,7 +39,7 @@ def prices(request: HttpRequest, gpu: str) -> HttpResponse:
     highest = max((p.median for points in hours.values() for p in points), default=0)
     context = {
         "gpu": name,
-        "disk": history.DEFAULT_DISK_GB,
+        "disk": DISK_GB,
         "charts": [
             (registry.title(provider), charts.chart(points, now, highest), points[-1])
             for provider, points in sorted(hours.items())

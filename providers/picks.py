@@ -47,7 +47,7 @@ def read(filters: Filters) -> list[Offer]:
     found = {key(offer): offer for offer in Offer.objects.filter(wanted)}
     offers = [found[one] for one in filters.compare if one in found]
     for offer in offers:
-        offer.price = offer.price_per_hour(filters.disk)
+        filters.terms.apply(offer)
         offer.per_gpu = offer.price / (offer.gpu_count or 1)
         offer.fits = filters.disk <= offer.disk_gb_max
     mark(offers, filters)

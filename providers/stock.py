@@ -1,9 +1,10 @@
 """The listed offers in memory, one bit an offer: counts and pages without reading every row.
 
 A Table holds the columns that filters and orders need, read once for each version of the stock
-(models.Stock). An Index is the table in one order for one disk: position 0 is the first offer of
-the first page. A set of offers is an int with the bit of each position, so that "and" and counting
-cost microseconds, the first offer is the lowest bit, and a page is the next fifty.
+(models.Stock). An Index is the table in one order for one use (terms.Terms): position 0 is the
+first offer of the first page. A set of offers is an int with the bit of each position, so that
+"and" and counting cost microseconds, the first offer is the lowest bit, and a page is the next
+fifty.
 """
 
 import threading
@@ -18,6 +19,7 @@ from django.db.models import Count, QuerySet, Sum
 
 from .models import Offer, Stock
 from .outliers import unusual
+from .terms import Terms
 
 Bits = int
 Version = dict[str, tuple[int, datetime]]  # provider -> number and time of its last change
@@ -30,13 +32,15 @@ FIELDS = (
     "gpu_memory_mb",
     "base_price_per_hour",
     "disk_price_per_gb_hour",
+    "inet_down_price_per_gb",
     "disk_gb_max",
     "reliability",
     "verified",
     "inet_down_mbps",
     "interruptible",
 )
-BASE = FIELDS.index("base_price_per_hour")  # the disk's price is the next
+BASE = FIELDS.index("base_price_per_hour")
+PRICES = slice(BASE, BASE + 3)  # of GPU, disk and traffic
 PROVIDER = FIELDS.index("provider")
 MARGIN = timedelta(minutes=5)  # of the clock that stamps what changed
 FORGETS = timedelta(hours=12)  # rows that went are deleted after a day: then all is read anew
@@ -98,10 +102,10 @@ def _renewed(wanted: Version, held: "Table") -> Rows:
 
 
 def _read(offers: QuerySet[Offer]) -> Iterable[tuple]:
-    """FIELDS of each, prices as whole nano-dollars."""
+    """FIELDS of each, prices as whole nano-dollars; what is not said is nothing."""
     for row in offers.values_list(*FIELDS).iterator(chunk_size=5000):
-        nano = (int(row[BASE] * NANO), int(row[BASE + 1] * NANO))
-        yield (*row[:BASE], *nano, *row[BASE + 2 :])
+        nano = (int((price or 0) * NANO) for price in row[PRICES])
+        yield (*row[: PRICES.start], *nano, *row[PRICES.stop :])
 
 
 class Table:
@@ -114,7 +118,7 @@ class Table:
         columns = list(zip(*ordered, strict=True)) or [() for _ in FIELDS]
         self.column: dict[str, Sequence] = dict(zip(FIELDS, columns, strict=True))
         self.pks = self.column["pk"]
-        self._indexes: dict[tuple[int, str], Index] = {}
+        self._indexes: dict[tuple[Terms, str], Index] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -139,10 +143,10 @@ class Table:
             found |= {rows[at] for at in odd}
         return found
 
-    def index(self, disk_gb: int, sort: str) -> "Index":
-        key = (disk_gb, sort)
+    def index(self, terms: Terms, sort: str) -> "Index":
+        key = (terms, sort)
         with self._lock:
-            found = self._indexes.pop(key, None) or Index(self, disk_gb, sort)
+            found = self._indexes.pop(key, None) or Index(self, terms, sort)
             self._indexes[key] = found  # the newest last
             if len(self._indexes) > INDEXES:
                 del self._indexes[next(iter(self._indexes))]
@@ -150,12 +154,12 @@ class Table:
 
 
 class Index:
-    """One order of a table for one disk."""
+    """One order of a table for one use."""
 
-    def __init__(self, table: Table, disk_gb: int, sort: str) -> None:
+    def __init__(self, table: Table, terms: Terms, sort: str) -> None:
         self.table = table
-        base, per_gb = table.column["base_price_per_hour"], table.column["disk_price_per_gb_hour"]
-        self.prices = [b + disk_gb * d for b, d in zip(base, per_gb, strict=True)]  # of rows
+        parts = (table.column[name] for name in FIELDS[PRICES])
+        self.prices = terms.nano_per_hour(*parts)  # of rows
         order = sorted(range(len(table)), key=self.prices.__getitem__)
         key = ORDERS[sort]
         if key:

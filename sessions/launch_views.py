@@ -11,8 +11,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from providers import memory, registry
-from providers.filters import DEFAULT_DISK_GB, parse
+from providers.filters import parse
 from providers.models import Offer, ProviderHealth
+from providers.terms import DISK_GB
 
 from . import asks
 from .forms import LaunchForm, suggested_ceiling
@@ -105,6 +106,7 @@ def _start(request: HttpRequest, offer: Offer) -> dict[str, dict[str, object]]:
     return {
         "initial": {
             "disk_gb": disk,
+            "hours": min(filters.hours, MAX_HOURS),
             "max_price_per_hour": suggested_ceiling(price),
             "verified_only": filters.verified,
             "same_country": bool(filters.country),
@@ -127,7 +129,7 @@ def _page(request: HttpRequest, offer: Offer, form: LaunchForm, status: int = 20
 
 def _numbers(values, offer: Offer) -> dict[str, object]:
     health = ProviderHealth.objects.filter(provider=offer.provider).first()
-    disk = _whole(values.get("disk_gb"), DEFAULT_DISK_GB, offer.disk_gb_max)
+    disk = _whole(values.get("disk_gb"), DISK_GB, offer.disk_gb_max)
     hours = _whole(values.get("hours"), DEFAULT_HOURS, MAX_HOURS)
     price = offer.price_per_hour(disk)
     ceiling = _money(values.get("max_price_per_hour")) or suggested_ceiling(price)

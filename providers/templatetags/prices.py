@@ -96,10 +96,5 @@ def fine(amount: Decimal | None) -> str:
     return "–" if amount is None else f"{_rounded(amount, '0.0001'):,f}"
 
 
-@register.filter
-def less(price: Decimal, other: Decimal) -> Decimal:
-    return price - other
-
-
 def _rounded(amount: Decimal, places: str) -> Decimal:
     return Decimal(amount).quantize(Decimal(places), ROUND_HALF_UP)

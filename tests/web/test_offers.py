@@ -31,6 +31,7 @@ def found(query: str) -> list[str]:
     [
         "",
         "gpu=RTX+4090&gpu=L4&country=ES&count=2&memory=24&price=0.5&disk=60&reliability=95.5"
+        "&hours=10&traffic=500"
         "&verified=1&sort=memory",
         "provider=vastai&page=3",
     ],
@@ -51,6 +52,8 @@ def test_an_address_survives_reading_and_writing(query: str) -> None:
         ("price=NaN", "NaN"),
         ("price=1e9", "1e9"),
         ("disk=0", "0"),
+        ("hours=0", "0"),
+        ("traffic=-1", "-1"),
         ("disk=99999999999999999999", "999"),
         ("memory=٣", "٣"),
         ("reliability=101", "101"),
@@ -89,6 +92,31 @@ def test_disk_is_part_of_the_price_that_sorts_and_filters(db) -> None:
     assert found("disk=100&price=0.49") == [cheap_disk.offer_id, dear_disk.offer_id]
     shown = search(parsed("disk=100"), timezone.now()).offers[1].price
     assert shown == dear_disk.price_per_hour(100) == Decimal("0.49")
+
+
+def test_a_download_is_spread_over_the_hours_and_part_of_the_price(db) -> None:
+    metered = make_offer(
+        base_price_per_hour=Decimal("0.30"), disk_price_per_gb_hour=Decimal("0.001"),
+        inet_down_price_per_gb=Decimal("0.004"),
+    )  # fmt: skip
+    free = make_offer(base_price_per_hour=Decimal("0.40"), disk_price_per_gb_hour=0)
+    assert found("disk=10&traffic=100&hours=5") == [metered.offer_id, free.offer_id]  # 0.39
+    assert found("disk=10&traffic=100&hours=4") == [free.offer_id, metered.offer_id]  # 0.41
+    assert found("disk=10&traffic=100&hours=4&price=0.405") == [free.offer_id]
+    assert found("disk=10&hours=4&price=0.31") == [metered.offer_id]
+    offer = search(parsed("disk=10&traffic=100&hours=4"), timezone.now()).offers[1]
+    assert (offer.disk, offer.traffic) == (Decimal("0.01"), Decimal("0.1"))
+    assert (offer.price, offer.total) == (Decimal("0.41"), Decimal("1.64"))
+
+
+def test_the_parts_and_the_total_stand_next_to_the_price(page, installed) -> None:
+    make_offer(base_price_per_hour=Decimal("0.40"), disk_price_per_gb_hour=Decimal("0.0002"),
+               inet_down_price_per_gb=Decimal("0.004"))  # fmt: skip
+    shown = page.get("/?disk=100&traffic=50&hours=10").content.decode()
+    assert "GPU 0.400 + disk 0.020<" in shown and "+ traffic 0.020" in shown
+    assert "$4.40 for 10 h" in shown
+    plain = page.get("/?disk=100").content.decode()
+    assert "GPU 0.400 + disk 0.020<" in plain and "for 4 h" not in plain
 
 
 def test_a_ceiling_equal_to_the_price_lets_it_through(db) -> None:
