@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
-from sessions import slices, tasks
+from sessions import audit, slices, tasks
 from sessions.models import Heartbeat
 
 from .canary import Canaries
@@ -56,6 +56,14 @@ class Worker:
         facts = {"host": socket.gethostname(), "pid": os.getpid(), "starts": self.starts}
         Heartbeat.objects.update_or_create(name="worker", defaults={"at": now, "data": facts})
         self.beaten_at = now
+        self.remember(now)
+
+    def remember(self, now: datetime) -> None:
+        """Often: so a restored backup that is seconds old is told from the truth."""
+        try:
+            audit.write_anchor(now)
+        except OSError as error:  # a full disk must not end the worker
+            logger.warning("the anchor of the audit cannot be written: %s", error)
 
     def _tried(self, step: Callable[[datetime], object]) -> bool:
         """The database may be locked or away; nothing is concluded from that."""

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
+from django.db.models import TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from .models import AuditEvent, Session
@@ -95,18 +97,40 @@ def verify(rows: Iterable[AuditEvent] | None = None) -> Verdict:
         anchor = read_anchor()  # before the rows: these only become more
     except ValueError as error:
         return Verdict(ok=False, checked=0, problem=f"{error}.")
-    if rows is None:
-        rows = AuditEvent.objects.order_by("sequence").iterator(chunk_size=2000)
     previous, checked = GENESIS, 0
-    for row in rows:
-        problem = _broken(row, checked + 1, previous, anchor)
-        if problem:
-            return Verdict(ok=False, checked=checked, problem=problem)
-        previous, checked = row.hash, checked + 1
+    try:
+        for row in _stored() if rows is None else rows:
+            problem = _broken(row, checked + 1, previous, anchor)
+            if problem:
+                return Verdict(ok=False, checked=checked, problem=problem)
+            previous, checked = row.hash, checked + 1
+    except (DatabaseError, ValueError) as error:
+        text = f"An event after {checked} cannot be read ({type(error).__name__})."
+        return Verdict(ok=False, checked=checked, problem=text)
     if anchor and anchor.sequence > checked:
         text = f"The trail ends at {checked}, but {anchor.sequence} was written once."
         return Verdict(ok=False, checked=checked, problem=text)
     return Verdict(ok=True, checked=checked, problem="")
+
+
+def _stored() -> Iterable[AuditEvent]:
+    """In order. SQLite keeps instants and JSON as text, in which a bit can change and the value
+    stay the same: there they come with that text."""
+    rows = AuditEvent.objects.order_by("sequence")
+    if connection.vendor == "sqlite":
+        texts = {f"stored_{name}": Cast(name, TextField()) for name in ("at", "data")}
+        rows = rows.annotate(**texts)
+    return rows.iterator(chunk_size=2000)
+
+
+def _as_written(row: AuditEvent) -> bool:
+    """Whether the text is the one that we write for these values."""
+    for name in ("at", "data"):
+        field, value = AuditEvent._meta.get_field(name), getattr(row, name)
+        text = getattr(row, f"stored_{name}", None)
+        if text is not None and text != field.get_db_prep_value(value, connection):
+            return False
+    return row.at is not None
 
 
 def _broken(row: AuditEvent, sequence: int, previous: str, anchor: Anchor | None) -> str:
@@ -114,7 +138,7 @@ def _broken(row: AuditEvent, sequence: int, previous: str, anchor: Anchor | None
         return f"Event {sequence} is missing: the next one is {row.sequence}."
     if row.previous_hash != previous:
         return f"Event {sequence} does not follow the event before it."
-    if row.hash != _hash(row):
+    if not _as_written(row) or row.hash != _hash(row):
         return f"Event {sequence} was changed after it was written."
     if anchor and anchor.sequence == sequence and anchor.hash != row.hash:
         return f"Event {sequence} is not the one that the anchor remembers."
@@ -126,7 +150,8 @@ def write_anchor(now: datetime) -> bool:
     last = AuditEvent.objects.order_by("-sequence").first()
     if last is None or anchor_problem():
         return False
-    _write_anchor(last, now)
+    if read_anchor() != Anchor(sequence=last.sequence, hash=last.hash):
+        _write_anchor(last, now)
     return True
 
 

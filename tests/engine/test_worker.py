@@ -13,7 +13,8 @@ from django_q.models import OrmQ
 from gpubroker import canary
 from gpubroker.canary import Canaries
 from gpubroker.supervise import Child, stop_all
-from gpubroker.worker import Worker
+from gpubroker.worker import BEAT, Worker
+from sessions import audit
 from sessions.models import Heartbeat
 
 from .machine import alive, descendants, until
@@ -118,6 +119,24 @@ def test_nothing_is_concluded_from_a_time_without_database(
         turns(guard, 100)
     turns(guard, 20)
     assert guard.cluster.replaced == 0
+
+
+@pytest.mark.django_db
+def test_each_heartbeat_remembers_the_newest_event_of_the_audit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker(stop=False, cluster=FakeCluster())  # type: ignore[arg-type]
+    for number in (1, 2):
+        audit.append("session.state", actor="worker")
+        worker.beat(NOW + number * BEAT)
+        assert audit.read_anchor().sequence == number
+
+    def full(now: datetime) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(audit, "write_anchor", full)
+    worker.beat(NOW + 3 * BEAT)
+    assert Heartbeat.objects.get(name="worker").at == NOW + 3 * BEAT
 
 
 def test_a_child_that_ignores_sigterm_goes_with_all_it_started(tmp_path: Path) -> None:

@@ -143,6 +143,41 @@ def test_a_change_of_any_column_is_found(column: str) -> None:
     assert "2" in verdict.problem
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("column", "old", "new"), [("at", "17.123456", "17,123456"), ("data", "u00fc", "u00FC")]
+)
+def test_another_text_of_the_same_value_is_found(column: str, old: str, new: str) -> None:
+    """One flipped bit each. PostgreSQL keeps values and no texts: there nothing changes."""
+    fill(2)
+    audit.append("session.state", actor="worker", data={"name": "ü"})
+    if connection.vendor == "sqlite":
+        forge(f"UPDATE {TABLE} SET {column} = REPLACE({column}, %s, %s)", old, new)
+    assert audit.verify().ok == (connection.vendor != "sqlite")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("at", "2026-55-04 12:30:17"),
+        ("at", "soon"),
+        ("actor", "CAST(X'ff' AS TEXT)"),
+    ],
+)
+def test_what_cannot_be_read_was_changed(column: str, value: str) -> None:
+    """PostgreSQL itself refuses values that are none."""
+    fill()
+    value = value if value.startswith("CAST") else f"'{value}'"
+    sql = f"UPDATE {TABLE} SET {column} = {value} WHERE sequence = 2"
+    if connection.vendor == "sqlite":
+        forge(sql)
+        assert not audit.verify().ok
+    else:
+        with pytest.raises(DatabaseError), transaction.atomic():
+            forge(sql)
+
+
 def test_every_column_is_flipped_above() -> None:
     assert set(FLIPS) == {field.name for field in AuditEvent._meta.fields}
 
