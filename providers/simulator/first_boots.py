@@ -4,18 +4,18 @@ import asyncio
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from .cloud_init import Boot, Machines
 from .instances import FOREVER, Instance
+from .onstart import UNFINISHED
 from .world import World
 
 AT_A_TIME = 2
 
 
 class FirstBoots:
-    def __init__(self, directory: Path) -> None:
-        self.machines = Machines(directory)
+    def __init__(self, machines: Machines) -> None:
+        self.machines = machines
         self.running: dict[str, asyncio.Task[None]] = {}
         self.kept: set[str] | None = None  # whose roots were left at the last cleaning
         self.places = asyncio.Semaphore(AT_A_TIME)
@@ -28,9 +28,11 @@ class FirstBoots:
                 self.running[name] = asyncio.ensure_future(self.boot(world, instance))
         for name in [name for name, task in self.running.items() if task.done()]:
             self.running.pop(name).result()
-        if self.kept != set(alive) and not self.running:
-            self.kept = set(alive)
-            self.machines.forget_all_but(self.kept)
+        everybody = {item.instance_id for item in world.alive()}
+        if self.kept != everybody and not self.running:
+            self.kept = everybody
+            unfinished = {f"{name}{UNFINISHED}" for name in everybody}
+            self.machines.forget_all_but(everybody | unfinished)
 
     async def boot(self, world: World, instance: Instance) -> None:
         details = instance.details

@@ -16,9 +16,11 @@ from pathlib import Path
 from aiohttp import web
 
 from . import tensordock, vastai
+from .cloud_init import Machines
 from .control import Control
 from .faults import FaultBook
 from .first_boots import FirstBoots
+from .onstart import Starts
 from .rates import Rates
 from .ssh_server import Farm
 from .store import Record, Store
@@ -92,13 +94,14 @@ async def start(app: web.Application, host: str, port: int) -> tuple[web.AppRunn
     return runner, f"http://{host}:{runner.addresses[0][1]}"
 
 
-async def pass_time(world: World, farm: Farm, boots: FirstBoots) -> None:
+async def pass_time(world: World, farm: Farm, boots: FirstBoots, starts: Starts) -> None:
     """Instances live on, SSH servers come and go, accounts run dry."""
     broke_at = 0.0
     while True:
         now = time.time()
         world.tick(now)
         boots.sync(world, now)
+        starts.sync(world)
         await farm.sync(world, now)
         if now >= broke_at:
             world.stop_the_broke(now)
@@ -110,7 +113,8 @@ async def run(options: Options) -> None:
     os.umask(0o022)  # first boots run as another account, which must be able to read their root
     allow_many_files()
     store = Store(options.data_dir)
-    farm = Farm(options.host)
+    machines = Machines(options.data_dir / "machines")
+    farm = Farm(options.host, machines)
     world = World(
         store, clock=options.clock, seed=options.seed, accounts=accounts_of(options.account),
         now=time.time(), reserve_port=farm.reserve, steady=options.steady_market, host=options.host,
@@ -126,7 +130,7 @@ async def run(options: Options) -> None:
             for name, (_, text) in (*dialect.replies.items(), *dialect.amendments.items())
         }
     book = FaultBook(store, options.clock, names)
-    boots = FirstBoots(options.data_dir / "machines")
+    boots = FirstBoots(machines)
     world.tick(time.time())
     await farm.sync(world, time.time())
     control = Control(world, book, log).application()
@@ -137,9 +141,11 @@ async def run(options: Options) -> None:
         runners[dialect.provider] = await start(application(gateway), options.host, port)
     urls = {name: url for name, (_, url) in runners.items()} | {"nonce": world.meta["nonce"]}
     print(f"simulator ready: {json.dumps(urls)}", flush=True)  # noqa: T201
-    await until_told_to_stop(pass_time(world, farm, boots))
+    starts = Starts(machines, runners["vastai"][1])
+    await until_told_to_stop(pass_time(world, farm, boots, starts))
     farm.close()
     await boots.close()
+    await starts.close()
     for runner, _ in runners.values():
         await runner.cleanup()
     store.close()

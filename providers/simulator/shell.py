@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from . import onstart
+from .cloud_init import Machines
 from .instances import Instance
 from .nvidia import nvidia_smi
 from .stock import Machine
@@ -17,6 +19,7 @@ Result = tuple[int, str, str]  # exit status, stdout, stderr
 class Shell:
     instance: Instance
     machine: Machine
+    machines: Machines  # the private roots, where a real shell is to be had
     user: str = "root"
     exited: bool = False
     files: dict[str, str] = field(default_factory=dict)
@@ -72,6 +75,12 @@ class Shell:
 
     def do_nvidia_smi(self, arguments: list[str], piped: str) -> Result:
         return nvidia_smi(self.instance, arguments)
+
+    def do_sh(self, arguments: list[str], piped: str) -> Result:
+        """A real one, where the machine's own start script runs as well."""
+        if len(arguments) == 2 and arguments[0] == "-c" and self.instance.provider == "vastai":
+            return onstart.run(self.machines, self.instance, arguments[1])
+        return 127, "", "bash: sh: command not found\n"
 
     def do_whoami(self, arguments: list[str], piped: str) -> Result:
         return 0, f"{self.user}\n", ""

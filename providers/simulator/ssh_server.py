@@ -9,6 +9,7 @@ from random import SystemRandom
 
 import asyncssh
 
+from .cloud_init import Machines
 from .instances import Instance
 from .shell import Shell
 from .stock import Machine
@@ -71,10 +72,16 @@ class Door:
     """One port: closed, open, or mute."""
 
     def __init__(
-        self, instance: Instance, machine: Machine, sock: socket.socket, host: str
+        self,
+        instance: Instance,
+        machine: Machine,
+        sock: socket.socket,
+        host: str,
+        machines: Machines,
     ) -> None:
         self.instance = instance
         self.machine = machine
+        self.machines = machines
         self.host = host
         self.sock: socket.socket | None = sock
         self.server: asyncssh.SSHAcceptor | asyncio.Server | None = None
@@ -112,10 +119,10 @@ class Door:
 
     async def serve(self, process: asyncssh.SSHServerProcess[str]) -> None:
         user = str(process.get_extra_info("username"))
-        shell = Shell(self.instance, self.machine, user)
+        shell = Shell(self.instance, self.machine, self.machines, user)
         try:
             if process.command is not None:
-                status = answer(process, shell, process.command)
+                status = await answer(process, shell, process.command)
             else:
                 status = await converse(process, shell)
             process.exit(status)
@@ -133,8 +140,8 @@ class Door:
             self.sock = None
 
 
-def answer(process: asyncssh.SSHServerProcess[str], shell: Shell, line: str) -> int:
-    status, out, err = shell.run(line)
+async def answer(process: asyncssh.SSHServerProcess[str], shell: Shell, line: str) -> int:
+    status, out, err = await asyncio.to_thread(shell.run, line)
     process.stdout.write(out)
     process.stderr.write(err)
     return status
@@ -156,15 +163,16 @@ async def converse(process: asyncssh.SSHServerProcess[str], shell: Shell) -> int
         if not line:
             break
         if line.strip():
-            status = answer(process, shell, line.strip())
+            status = await answer(process, shell, line.strip())
     return status
 
 
 class Farm:
     """All doors. `reserve` before the instance exists, `sync` whenever time has passed."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, machines: Machines) -> None:
         self.host = host
+        self.machines = machines
         self.held: dict[int, socket.socket] = {}
         self.doors: dict[tuple[str, str], Door] = {}
         self.random = SystemRandom()
@@ -198,7 +206,8 @@ class Farm:
         except OSError as problem:
             complain(instance, problem)
             return False
-        self.doors[key] = Door(instance, world.machine(instance), sock, self.host)
+        machine = world.machine(instance)
+        self.doors[key] = Door(instance, machine, sock, self.host, self.machines)
         return True
 
     async def turn(self, door: Door, mode: str) -> None:

@@ -30,7 +30,9 @@ class Vastai:
 
     def authenticate(self, call: Call) -> web.Response | None:
         key = bearer(call.request)
-        call.account = self.world.accounts.get(key) or self.instance_account(key, call)
+        call.account = self.world.accounts.get(key, "")
+        if not call.account and (own := self.instance_account(key, call)):
+            call.account, call.own_key = own, True
         if call.account and call.has("other_account"):
             others = sorted(set(self.world.accounts.values()) - {call.account})
             call.account = others[0]

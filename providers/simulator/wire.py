@@ -54,6 +54,7 @@ class Call(Matchable):
     account: str = ""
     fault: Fault | None = None
     effect: bool = False  # something was really changed
+    own_key: bool = False  # the instance itself asks, with the key that it was given
 
     def has(self, fault: str) -> bool:
         return self.fault is not None and self.fault.fault == fault
@@ -97,6 +98,7 @@ class Entry:
     fault: str
     effect: bool
     account: str
+    own_key: bool = False  # asked by the instance, with its own key
 
 
 class WireLog:
@@ -231,6 +233,7 @@ class Gateway:
             status=answer.status if answer is not None else 0, label=call.label,
             instance_id=call.instance_id, offer_id=call.offer_id, account=call.account,
             fault=call.fault.fault if call.fault else "", effect=call.effect,
+            own_key=call.own_key,
         )  # fmt: skip
         return answer if answer is not None else web.Response()
 
