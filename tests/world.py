@@ -8,10 +8,8 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -25,6 +23,7 @@ import requests
 from gpubroker.supervise import die_with_parent
 
 from .invariants import Evidence, check_invariants, find_secrets, instants, with_data
+from .stores import Postgresql, Sqlite, Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET_KEY = "only-for-tests-" + "0123456789abcdefghij" * 3
@@ -112,11 +111,13 @@ class Template:
 
     data: Path
     signin: str
+    store: Sqlite | Postgresql
 
 
-def make_template(directory: Path) -> Template:
+def make_template(directory: Path, store: Postgresql | None = None) -> Template:
+    """In that store, or in a file."""
     data = directory / "data"
-    environment = surroundings(data, {})
+    environment = surroundings(data, store.environment if store else {})
     migrate, static = ["migrate", "-v0", "--skip-checks"], ["collectstatic", "-v0", "--noinput"]
     for command in (migrate, static, ["signin_link"]):
         done = subprocess.run(
@@ -125,7 +126,7 @@ def make_template(directory: Path) -> Template:
         )  # fmt: skip
     signin = re.search(rb"https?://[^/]+(/\S+)", done.stdout)
     assert signin
-    return Template(data, signin[1].decode())
+    return Template(data, signin[1].decode(), store or Sqlite(data))
 
 
 def surroundings(data: Path, extra: dict[str, str]) -> dict[str, str]:
@@ -138,6 +139,9 @@ def surroundings(data: Path, extra: dict[str, str]) -> dict[str, str]:
         "GPUBROKER_DATA_DIR": str(data),
         "GPUBROKER_SECRET_KEY": SECRET_KEY,
         "GPUBROKER_ENCRYPTION_KEY": ENCRYPTION_KEY,
+        "GPUBROKER_LAUNCHES_PER_MINUTE": "100000",  # tests launch in bulk
+        "GPUBROKER_LAUNCHES_PER_HOUR": "100000",
+        "GPUBROKER_KEY_DOWNLOADS_PER_HOUR": "100000",
         **extra,
     }
 
@@ -153,6 +157,7 @@ class World:
         self.clock = clock
         self.data = directory / "data"
         self.data.mkdir(parents=True)
+        self.store: Store = template.store.copy_to(self.data) if template else Sqlite(self.data)
         self.simulated = directory / "simulator"  # where the simulator keeps its world
         self.parts: dict[str, Part] = {}
         self.starts = 0
@@ -168,6 +173,7 @@ class World:
                 "GPUBROKER_PORT": str(self.port),
                 "GPUBROKER_SIMULATED": "true",
                 "GPUBROKER_TIME_SCALE": str(clock),
+                **self.store.environment,
             },
         )
         self.http = requests.Session()
@@ -233,7 +239,6 @@ class World:
         }
         self.start_simulator()
         if self.template:
-            shutil.copy(self.template.data / "gpubroker.sqlite3", self.data)
             (self.data / "staticfiles").symlink_to(self.template.data / "staticfiles")
         self.start_web()
         self.start_worker()
@@ -313,20 +318,11 @@ class World:
     # -- rows
 
     def rows(self, sql: str, *values: object) -> list[dict]:
-        uri = f"file:{self.data / 'gpubroker.sqlite3'}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, timeout=20)
-        connection.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in connection.execute(sql, values)]
-        finally:
-            connection.close()
+        return self.store.rows(sql, *values)
 
     def write(self, sql: str, *values: object) -> None:
         """Only to let time pass: rows are the product's."""
-        connection = sqlite3.connect(self.data / "gpubroker.sqlite3", timeout=20)
-        with connection:
-            connection.execute(sql, values)
-        connection.close()
+        self.store.write(sql, *values)
 
     def session(self, pk: str) -> dict:
         [row] = self.rows("SELECT * FROM gpu_sessions_session WHERE id = ?", pk)
@@ -436,7 +432,7 @@ class World:
 
     # -- judgement
 
-    def evidence(self) -> Evidence:
+    def evidence(self, audit_verdict: str | None = None) -> Evidence:
         """Rows first: what they call gone must be gone in the ledger that is read later."""
         at = (
             "created_at",
@@ -455,7 +451,7 @@ class World:
                 with_data(self.rows("SELECT * FROM gpu_sessions_auditevent ORDER BY sequence")),
                 "at",
             ),
-            audit_verdict=self.audit_verdict(),
+            audit_verdict=self.audit_verdict() if audit_verdict is None else audit_verdict,
             ledger=self.ledger(),
             wire=self.wire(),
         )
@@ -492,8 +488,8 @@ class World:
         ]
 
     def places(self) -> Iterator[tuple[str, bytes]]:
-        files = [*self.data.glob("gpubroker.sqlite3*"), *self.directory.glob("*.log")]
-        for path in [*files, self.simulated / "wire.jsonl"]:
+        yield from self.store.contents()
+        for path in [*self.directory.glob("*.log"), self.simulated / "wire.jsonl"]:
             yield path.name, path.read_bytes()
 
     def log_lines(self, needle: str) -> list[str]:
