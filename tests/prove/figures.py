@@ -2,7 +2,10 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+from tests.prove.measure import Sample
 
 
 def record(part: str, **figures: object) -> None:
@@ -11,3 +14,17 @@ def record(part: str, **figures: object) -> None:
     if directory:
         text = json.dumps(figures, indent=1, sort_keys=True, default=str)
         (Path(directory) / f"{part}.json").write_text(text + "\n")
+
+
+def keep(part: str, found: Iterable[Sample]) -> None:
+    """The samples of a part's runs, for the figures over all parts."""
+    directory = os.environ.get("PROVE_FIGURES")
+    if directory:
+        path = Path(directory) / f"{part}.samples"
+        path.write_text(json.dumps([sample.dump() for sample in found]))
+
+
+def kept(directory: Path) -> list[Sample]:
+    """Of all parts."""
+    paths = sorted(directory.glob("*.samples"))
+    return [Sample(**each) for path in paths for each in json.loads(path.read_text())]

@@ -1,0 +1,374 @@
+"""What marketplaces, operators and neighbours can do to us, in whole running worlds.
+
+    python -m tests.prove.drills [--full] [--only TEXT]
+
+Each drill strikes both marketplaces at once while sessions run there. It demands: no session
+changes its state, nothing mutating is on the wire, an alert is on record within two minutes and
+people see it, and all is as before once the trouble is over. Times are simulated seconds.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from html import unescape
+from pathlib import Path
+
+from tests.prove import figures, measure
+from tests.prove.stage import Neighbour, Stage
+from tests.world import PROVIDERS, Template, make_template, until
+
+CLOCK = 20
+SOON = 120  # simulated seconds from the trouble to the alert on record
+CALM = 130  # simulated seconds of trouble after the alert
+HOUR, DAY = 3600, 86400
+EACH = 2  # sessions at each marketplace
+FAST, FASTEST = 240, 1000  # clock factors for what takes hours
+RENTED = {"vastai": "RTX 4090", "tensordock": "RTX 4090"}
+NEIGHBOURS = {"vastai": "RTX 3090", "tensordock": "RTX A4000"}
+HALF = {"vastai": "lost_row", "tensordock": "cut_body"}
+SEEN_BILLING = ("Still billing", "still billing until confirmed gone")
+AGAIN = "python -m tests.prove.drills --only '{}'"
+
+
+@dataclass
+class Report:
+    """What one drill found; `alerts`: key -> simulated seconds until it was on record."""
+
+    drill: str
+    database: str
+    alerts: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    moved: int = 0  # sessions in a wrong state
+    sent: int = 0  # mutating requests on the wire
+    seconds: float = 0.0
+
+
+Act = Callable[[], object]
+
+
+def both(prefix: str) -> list[str]:
+    return [f"{prefix}:{provider}" for provider in PROVIDERS]
+
+
+def drill(stage: Stage, name: str, keys: Iterable[str], strike: Act, heal: Act) -> Report:
+    """`strike` may answer the instant from which the alert is awaited."""
+    report, began = Report(name, stage.database), time.monotonic()
+    states, last = stage.states(), stage.last_request()
+    since = datetime.now(UTC)
+    try:
+        struck = strike()
+        since = struck if isinstance(struck, datetime) else since
+        for key in keys:
+            report.alerts[key] = raised_after(stage, key, since)
+            report.problems += unseen(stage, key)
+        stage.let_pass(CALM)
+        now = stage.states()  # a restored database does not know them all
+        report.moved += differences({pk: states[pk] for pk in states.keys() & now.keys()}, now)
+    finally:
+        heal()
+    for key in report.alerts:
+        until(f"{name}: {key} is over", lambda key=key: not stage.alerted(key))
+    report.moved += differences(states, stage.states())
+    report.sent = len(stage.mutations(last))
+    return finished(report, began)
+
+
+def finished(report: Report, began: float) -> Report:
+    slow = [key for key, seconds in report.alerts.items() if seconds > SOON]
+    report.problems += [f"{key} only after {report.alerts[key]:.0f} s" for key in slow]
+    report.problems += [f"{report.moved} sessions changed their state"] * bool(report.moved)
+    report.problems += [f"{report.sent} mutating requests"] * bool(report.sent)
+    report.seconds = time.monotonic() - began
+    word = "FAILED" if report.problems else "ok"
+    told = {key: f"{seconds:.0f} s" for key, seconds in report.alerts.items()}
+    print(f"{word:6} {report.database} {report.drill} {report.seconds:.0f} s", told or "",
+          report.facts or "", *report.problems, flush=True)  # fmt: skip
+    return report
+
+
+def raised_after(stage: Stage, key: str, since: datetime) -> float:
+    """Simulated seconds until the alert is on record."""
+    event = until(f"an alert {key}", lambda: stage.raised(key, since))
+    return max(0.0, (event["at"] - since).total_seconds() * stage.clock)
+
+
+def unseen(stage: Stage, key: str) -> list[str]:
+    """The page of what needs attention shows the alert by its own words."""
+    title = stage.alerted(key)
+    page = unescape(stage.http.get(f"{stage.base}/attention/", timeout=30).text)
+    return [] if title and title in page else [f"{key} ({title!r}) is not on the page"]
+
+
+def differences(before: dict[str, str], after: dict[str, str]) -> int:
+    return sum(after.get(pk) != state for pk, state in before.items())
+
+
+# -- the drills
+
+
+def empty_list(stage: Stage) -> Report:
+    def strike() -> None:
+        stage.fault("list", "empty_list", times=0)
+
+    return drill(stage, "empty list", both("frozen"), strike, stage.lift_faults)
+
+
+def half_a_list(stage: Stage) -> Report:
+    def strike() -> None:
+        for provider, fault in HALF.items():
+            stage.fault("list", fault, provider=provider, times=0)
+
+    return drill(stage, "half a list", both("listing"), strike, stage.lift_faults)
+
+
+def other_key(stage: Stage) -> Report:
+    """Another account's key: its listing is complete, and empty of ours."""
+
+    def strike() -> datetime:
+        return stage.restart(VASTAI_API_KEY="other", TENSORDOCK_API_TOKEN="other")
+
+    def heal() -> None:
+        own = {"VASTAI_API_KEY": stage.api_key, "TENSORDOCK_API_TOKEN": stage.tensordock_key}
+        stage.restart(**own)
+
+    return drill(stage, "another account's key", both("frozen"), strike, heal)
+
+
+def outage(stage: Stage) -> Report:
+    """503 to everything for an hour, the most of it at a faster clock."""
+
+    def strike() -> None:
+        stage.fault("*", "http_503", times=0)
+
+    def heal() -> None:
+        stage.restart(GPUBROKER_TIME_SCALE=str(FAST))
+        time.sleep((HOUR - CALM) / FAST)
+        stage.restart(GPUBROKER_TIME_SCALE=str(stage.clock))
+        stage.lift_faults()
+
+    return drill(stage, "503 for an hour", both("listing"), strike, heal)
+
+
+def other_deployment(stage: Stage) -> Report:
+    def strike() -> datetime:
+        return stage.restart(DEPLOYMENT_ID="another000")
+
+    def heal() -> None:
+        stage.restart(DEPLOYMENT_ID="")
+
+    return drill(stage, "DEPLOYMENT_ID changed", ["identity"], strike, heal)
+
+
+def restored_backup(stage: Stage) -> Report:
+    """What was rented after the backup is unknown to it, and must live on all the same."""
+    stage.back_up("backup")
+    offers = {name: stage.offers(RENTED[name], 1, name)[0] for name in PROVIDERS}
+    stage.wait_states([stage.launch(offer) for offer in offers.values()], "running")
+    stage.wait_anchored()
+
+    def strike() -> datetime:
+        return stage.exchange("backup", keep="truth")
+
+    def heal() -> None:
+        stage.exchange("truth")
+
+    return drill(stage, "restored backup", ["identity", "audit"], strike, heal)
+
+
+def two_brokers(stage: Stage) -> Report:
+    """Another gpubroker with the same keys: each is a stranger to the other."""
+    began, last, states = time.monotonic(), stage.last_request(), stage.states()
+    report = Report("two brokers on one account", stage.database)
+    with Neighbour(stage) as other:
+        other.start()
+        offers = [offer for n in PROVIDERS for offer in other.offers(NEIGHBOURS[n], 1, n)]
+        other.wait_states([other.launch(offer) for offer in offers], "running")
+        for provider in PROVIDERS:
+            for broker, who in ((stage, "first"), (other, "second")):
+                key, since = f"twin:{provider}", awaited(broker, other, provider)
+                report.alerts[f"{who} {key}"] = raised_after(broker, key, since)
+                report.problems += unseen(broker, key)
+        report.moved += differences(states, stage.states())
+        other.stop_all()
+        report.problems += other.violations()
+        own = stage.labels()
+        report.sent = sum(request["label"] in own for request in stage.mutations(last))
+    for key in both("twin"):
+        until(f"{key} is over", lambda key=key: not stage.alerted(key))
+    report.moved += differences(states, stage.states())
+    return finished(report, began)
+
+
+def awaited(broker: Stage, other: Neighbour, provider: str) -> datetime:
+    """The newcomer finds a neighbour as it begins; the other one, once the newcomer rents."""
+    if broker is other:
+        return other.made_at()
+    labels = other.labels()
+    rows = [row for row in other.ledger() if row["provider"] == provider]
+    return min(row["created_at"] for row in rows if row["label"] in labels)
+
+
+def destroy_fails_for_a_day(stage: Stage) -> Report:
+    report, began = Report("destroy fails for a day", stage.database), time.monotonic()
+    stage.fault("destroy", "http_500", times=0)
+    chosen = [stage.sessions_of(provider)[0] for provider in PROVIDERS]
+    asked = datetime.now(UTC)
+    for pk in chosen:
+        stage.ask_to_stop(pk)
+    for pk in chosen:
+        report.alerts[f"destroy:{stage.session(pk)['code']}"] = 0
+    stage.restart(GPUBROKER_TIME_SCALE=str(FASTEST))
+    looks = list(look_for_a_day(stage, chosen))
+    report.facts = {"looks": len(looks), "still billing": sum(looks)}
+    report.problems += ["a page did not say “still billing”"] * (not all(looks))
+    for key in report.alerts:
+        event = stage.raised(key, asked)
+        report.problems += [] if event else [f"no alert {key}"]
+    stage.lift_faults()
+    stage.wait_states(chosen, "ended")
+    report.facts["tries"] = [stage.attempts(pk)[-1]["destroy_tries"] for pk in chosen]
+    stage.restart(GPUBROKER_TIME_SCALE=str(stage.clock))
+    outcomes = {stage.session(pk)["outcome"] for pk in chosen}
+    gone = all("Confirmed gone" in stage.page(pk) for pk in chosen)
+    report.problems += [f"ended {outcomes}, gone on the page: {gone}"] * (
+        outcomes != {"ok"} or not gone
+    )
+    report.alerts.clear()
+    return finished(report, began)
+
+
+def look_for_a_day(stage: Stage, pks: list[str]) -> Iterable[bool]:
+    """At each look: does the page say so, and is it still stopping?"""
+    end = time.monotonic() + DAY / FASTEST
+    while time.monotonic() < end:
+        for pk in pks:
+            page, state = unescape(stage.page(pk)), stage.session(pk)["state"]
+            yield state == "stopping" and all(words in page for words in SEEN_BILLING)
+        time.sleep(0.5)
+
+
+# -- all of them
+
+
+@dataclass(frozen=True)
+class Play:
+    """One world and what happens in it, in this order."""
+
+    stage: type[Stage]
+    drills: tuple[Callable[[Stage], Report], ...]
+
+
+MASS = (two_brokers, empty_list, half_a_list, other_key)
+OWN = (other_deployment, restored_backup, outage, destroy_fails_for_a_day)
+
+
+def plays(full: bool) -> list[Play]:
+    """Short: everything on SQLite and the heart of it on PostgreSQL."""
+    return [Play(Stage, MASS), Play(Stage, OWN)]
+
+
+@dataclass
+class Outcome:
+    database: str
+    reports: list[Report] = field(default_factory=list)
+    samples: list[measure.Sample] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    tampered: dict[str, object] = field(default_factory=dict)
+    canaries: int = 0
+    hits: int = 0
+    log: str = ""
+
+
+def perform(
+    play: Play, directory: Path, template: Template, options: argparse.Namespace
+) -> Outcome:
+    outcome = Outcome(play.stage.database)
+    drills = [drill for drill in play.drills if options.only in drill.__name__]
+    if not drills:
+        return outcome
+    with play.stage(directory, template, CLOCK) as stage:
+        try:
+            act(stage, drills, outcome, options)
+        except (AssertionError, OSError, ValueError) as error:
+            outcome.problems.append(f"{type(error).__name__}: {error}")
+        outcome.log = stage.tails(20) if outcome.problems else ""
+    return outcome
+
+
+def act(
+    stage: Stage, drills: list[Callable[[Stage], Report]], outcome: Outcome,
+    options: argparse.Namespace,
+) -> None:  # fmt: skip
+    stage.start()
+    if two_brokers not in drills:  # a neighbour is to be the first other broker that is seen
+        stage.populate()
+    offers = [offer for n in PROVIDERS for offer in stage.offers(RENTED[n], EACH, n)]
+    stage.wait_states([stage.launch(offer) for offer in offers], "running")
+    for drill in drills:
+        outcome.reports.append(drill(stage))
+        if drill is two_brokers:
+            stage.populate()
+    stage.stop_all()
+    outcome.problems += stage.violations()
+    outcome.samples = measure.samples(stage.evidence(), clock=CLOCK, database=stage.database)
+    outcome.canaries, hits = stage.canary_hits()
+    outcome.hits, outcome.problems = len(hits), outcome.problems + hits
+    outcome.tampered = stage.tamper(options.flips, options.seed)
+    outcome.problems += [f"tampering {text} was not found" for text in outcome.tampered["missed"]]
+    outcome.problems += [f"{text} was accepted" for text in outcome.tampered["accepted"]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="everything on both databases")
+    parser.add_argument("--only", default="", help="drills whose name contains this")
+    parser.add_argument("--flips", type=int, default=600, help="bits of the audit to flip")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="drills-") as name:
+        (Path(name) / "template").mkdir()
+        template = make_template(Path(name) / "template")
+        chosen = plays(options.full)
+        places = [Path(name) / str(number) for number in range(len(chosen))]
+        with ThreadPoolExecutor(len(chosen)) as pool:
+            done = list(pool.map(lambda p, d: perform(p, d, template, options), chosen, places))
+    return told(done, options.seed)
+
+
+def told(done: list[Outcome], seed: int) -> int:
+    reports = [report for outcome in done for report in outcome.reports]
+    problems = [text for each in (*reports, *done) for text in each.problems]
+    for outcome in done:
+        print(*outcome.problems, outcome.log, sep="\n")
+    waits = [seconds for report in reports for seconds in report.alerts.values()]
+    tampered = [outcome.tampered for outcome in done if outcome.tampered]
+    found = {
+        "drills": len(reports),
+        "passed": sum(not report.problems for report in reports),
+        "wrong_state_changes": sum(report.moved for report in reports),
+        "mutating_requests": sum(report.sent for report in reports),
+        "alert_seconds": measure.spread(waits) if waits else {},
+        "each": {f"{r.database}: {r.drill}": r.alerts | r.facts for r in reports},
+        "tampered": sum(each["tampered"] for each in tampered),
+        "tampered_found": sum(each["found"] for each in tampered),
+        "raw_changes": sum(each["raw changes"] for each in tampered),
+        "raw_changes_refused": sum(each["refused"] for each in tampered),
+        "canaries": sum(outcome.canaries for outcome in done),
+        "canary_hits": sum(outcome.hits for outcome in done),
+        "seed": seed,
+    }
+    figures.record("drills", **found)
+    figures.keep("drills", [sample for outcome in done for sample in outcome.samples])
+    print("drills:", found)
+    return 1 if problems or not reports else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
