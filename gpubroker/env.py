@@ -68,6 +68,12 @@ def _factor(text: str) -> float:
     return factor
 
 
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000:
+        raise ValueError("is not a number from 1 to 100000")
+    return int(text)
+
+
 def _level(text: str) -> str:
     if text.upper() not in LEVELS:
         raise ValueError(f"is not one of {', '.join(LEVELS)}")
@@ -191,6 +197,18 @@ VARIABLES = (
         default="false",
         parse=_boolean,
         help="true behind a proxy that ends TLS and sets X-Forwarded-Proto.",
+    ),
+    Variable(
+        name="GPUBROKER_LAUNCHES_PER_MINUTE", default="5", parse=_count, help="For one person."
+    ),
+    Variable(
+        name="GPUBROKER_LAUNCHES_PER_HOUR", default="30", parse=_count, help="For one person."
+    ),
+    Variable(
+        name="GPUBROKER_KEY_DOWNLOADS_PER_HOUR",
+        default="10",
+        parse=_count,
+        help="Generated SSH keys that one person may download.",
     ),
     Variable(name="GPUBROKER_LOG_LEVEL", default="INFO", parse=_level, help=", ".join(LEVELS)),
     Variable(

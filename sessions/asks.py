@@ -7,13 +7,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from providers import registry
 from providers.models import Offer, ProviderHealth
 
-from . import audit, identity, keys, vault
+from . import audit, identity, keys, limits, vault
 from .models import Session
 from .moves import StaleSession, change
 from .moves import stop as move_to_stopping
@@ -51,17 +51,19 @@ class Order:
 
 
 def launch(owner, order: Order, now: datetime | None = None) -> Session:
-    """One session per (owner, idempotency key), however often it is asked for."""
+    """One session per (owner, idempotency key), however often it is asked for.
+
+    Raises LaunchRefused, or TooMany of limits.py.
+    """
     now = now or timezone.now()
-    before = Session.objects.filter(owner=owner, idempotency_key=order.idempotency_key).first()
-    if before:
-        return before
-    offer = _check(order, now)
-    try:
-        with transaction.atomic():
-            return _insert(owner, order, offer, now)
-    except IntegrityError:  # the other half of a double click was faster
-        return Session.objects.get(owner=owner, idempotency_key=order.idempotency_key)
+    before = Session.objects.filter(owner=owner, idempotency_key=order.idempotency_key)
+    with transaction.atomic():
+        limits.one_at_a_time(owner)  # also the other half of a double click
+        if session := before.first():
+            return session
+        offer = _check(order, now)
+        limits.check_launch(owner, now)
+        return _insert(owner, order, offer, now)
 
 
 def _check(order: Order, now: datetime) -> Offer:

@@ -15,10 +15,11 @@ from providers.filters import parse
 from providers.models import Offer, ProviderHealth
 from providers.terms import DISK_GB
 
-from . import asks
+from . import asks, limits
 from .forms import LaunchForm, suggested_ceiling
 from .models import Session
 from .rules import DEFAULT_HOURS, MAX_HOURS
+from .views import again_later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,11 @@ def launch(request: HttpRequest, provider: str, offer_id: str) -> HttpResponse:
         )
     form = LaunchForm(request.POST, owner=request.user, offer=offer)
     if form.is_valid():
-        session = _launch(request, form)
+        try:
+            session = _launch(request, form)
+        except limits.TooMany as refusal:
+            form.add_error(None, f"{refusal.message} Nothing was rented.")
+            return again_later(_page(request, offer, form, status=429), refusal)
         if session:
             return redirect("session", session.pk)
     return _page(request, offer, form, status=422)

@@ -20,7 +20,7 @@ from django.utils import timezone
 from providers import gpus, jobs, registry, waits
 from providers.models import Offer, ProviderHealth
 
-from . import asks, identity, reconcile, slices, ssh, sweep, vault
+from . import asks, identity, limits, reconcile, slices, ssh, sweep, vault
 from .calls import allow_loopback
 from .models import Attempt, Session, Slot
 from .money import is_billing, price
@@ -155,7 +155,7 @@ class LiveTest:
             return
         try:
             trial.session = asks.launch(self.owner, self.order(offer))
-        except asks.LaunchRefused as error:
+        except (asks.LaunchRefused, limits.TooMany) as error:
             trial.refused = error.message
             return
         session = trial.session

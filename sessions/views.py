@@ -4,13 +4,15 @@ from datetime import datetime
 from uuid import UUID
 
 from django.contrib import messages
+from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from . import asks, audit, live, vault
+from . import asks, audit, limits, live, vault
 from .connect import alias
 from .models import Session
 from .overview import overview
@@ -39,6 +41,17 @@ def page_number(request: HttpRequest) -> int:
 
 
 @require_safe
+def list_fragment(request: HttpRequest) -> HttpResponse:
+    """The same state as the socket's, for browsers whose socket is down; so is `strip`."""
+    return HttpResponse(live.list_push(live.audience(request.user), timezone.now()))
+
+
+@require_safe
+def strip(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(live.strip_push(live.audience(request.user), timezone.now()))
+
+
+@require_safe
 def session_page(request: HttpRequest, pk: UUID) -> HttpResponse:
     session = find(request, pk)
     fragments = live.session_fragments(session, timezone.now(), push=False)
@@ -55,7 +68,9 @@ def session_page(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_safe
 def session_fragment(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The same state as the socket's, for browsers whose socket is down."""
-    return pushed(find(request, pk), timezone.now())
+    now = timezone.now()
+    totals = live.strip_push(live.audience(request.user), now)
+    return HttpResponse(live.session_push(find(request, pk), now) + totals)
 
 
 @require_POST
@@ -86,10 +101,28 @@ def session_key(request: HttpRequest, pk: UUID) -> HttpResponse:
     if session.owner_id != request.user.pk or not session.generated_key or not session.is_open:
         raise Http404
     pem = vault.unseal(session.generated_key, f"generated:{session.pk}")
-    audit.append("session.key_downloaded", session=session, actor=asks.actor(request.user))
+    try:
+        _record_download(session, request.user)
+    except limits.TooMany as refusal:
+        context = {"session": session, "refusal": refusal}
+        return again_later(render(request, "sessions/key_limit.html", context, status=429), refusal)
     response = HttpResponse(pem, content_type="application/x-pem-file")
     response["Content-Disposition"] = f'attachment; filename="{alias(session)}"'
     response["Cache-Control"] = "no-store, private"
+    return response
+
+
+def _record_download(session: Session, owner: AbstractUser) -> None:
+    now, actor = timezone.now(), asks.actor(owner)
+    with transaction.atomic():
+        limits.one_at_a_time(owner)
+        limits.check_key_download(actor, now)
+        audit.append(limits.KEY_DOWNLOAD, session=session, actor=actor, now=now)
+
+
+def again_later(response: HttpResponse, refusal: limits.TooMany) -> HttpResponse:
+    """The answer 429 with the seconds to wait, for programs."""
+    response["Retry-After"] = str(refusal.seconds)
     return response
 
 

@@ -15,6 +15,9 @@ os.environ |= {
     "DJANGO_SETTINGS_MODULE": "gpubroker.settings",
     "GPUBROKER_DATA_DIR": tempfile.mkdtemp(prefix="gpubroker-test-"),
     "GPUBROKER_LOG_LEVEL": "WARNING",
+    "GPUBROKER_LAUNCHES_PER_MINUTE": "100000",  # tests launch in bulk
+    "GPUBROKER_LAUNCHES_PER_HOUR": "100000",
+    "GPUBROKER_KEY_DOWNLOADS_PER_HOUR": "100000",
     "VASTAI_API_KEY": "",
     "VASTAI_BASE_URL": "",
     "TENSORDOCK_API_TOKEN": "",

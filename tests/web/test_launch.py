@@ -198,3 +198,19 @@ def test_the_estimate_follows_the_numbers_and_survives_nonsense(page, offer) -> 
 )
 def test_image_names(image: str, fine: bool) -> None:
     assert bool(re.fullmatch(CONTAINER_IMAGE, image, re.ASCII)) is fine
+
+
+def test_too_many_launches_are_refused_with_the_time_and_the_form(
+    page, offer, terms, settings
+) -> None:
+    settings.LAUNCHES_PER_MINUTE = 1
+    assert page.post("/launch/vastai/77/", terms).status_code == 302
+    again = terms | {"idempotency_key": str(uuid4()), "startup_script": "echo kept"}
+    answer = page.post("/launch/vastai/77/", again)
+    text = answer.content.decode()
+    assert answer.status_code == 429 and 50 < int(answer["Retry-After"]) <= 61
+    assert "launched 1 session" in text and "The next is possible in" in text
+    assert "echo kept" in text and again["idempotency_key"] in text
+    assert page.post("/launch/vastai/77/", terms).status_code == 302  # the same click, once more
+    assert Session.objects.count() == 1
+    assert AuditEvent.objects.filter(action="session.launch").count() == 1

@@ -169,6 +169,9 @@ def test_connect_box_gives_command_config_and_host_key():
     connect = context_of("running")["connect"]
     assert connect.command.endswith("-p 39860 root@ssh5.example.org")
     assert connect.known_hosts == f"[ssh5.example.org]:39860 {HOST_KEY}"
+    assert connect.forget == "ssh-keygen -R '[ssh5.example.org]:39860'"
+    assert connect.editor == f"vscode://vscode-remote/ssh-remote+{connect.alias}/root"
+    assert connect.copy.endswith(f" {connect.alias}:/root/")
     assert connect.fingerprint.startswith("SHA256:") and len(connect.fingerprint) == 50
     assert "IdentityFile ~/.ssh/gpu-" in connect.config
 
@@ -383,6 +386,20 @@ def test_the_generated_key_is_for_its_owner_while_the_session_lives(client):
     )
     client.force_login(session.owner)
     assert client.post(url).status_code == 404
+
+
+def test_so_many_keys_an_hour_and_then_a_page_that_says_when(client, settings):
+    settings.KEY_DOWNLOADS_PER_HOUR = 2
+    session, _ = build("running", timezone.now())
+    session.generated_key = vault.seal("PRIVATE PEM", f"generated:{session.pk}")
+    session.save()
+    client.force_login(session.owner)
+    answers = [client.post(reverse("session_key", args=[session.pk])) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    text = answers[2].content.decode()
+    assert "PRIVATE" not in text and "in 60 min" in text
+    assert 3500 < int(answers[2]["Retry-After"]) <= 3601
+    assert AuditEvent.objects.filter(action="session.key_downloaded").count() == 2
 
 
 def test_what_a_provider_says_is_text_and_never_markup(client):
