@@ -22,6 +22,9 @@ class Connect:
     known_hosts: str = ""  # empty before first contact
     fingerprint: str = ""
     key_file: str = ""  # where the generated key is expected, when there is one
+    editor: str = ""  # address that opens VS Code on the machine, by the alias
+    forget: str = ""  # command that removes another machine's key at this address
+    copy: str = ""  # command that copies a file there, by the alias
 
 
 def connect(session: Session, attempt: Attempt | None) -> Connect | None:
@@ -39,6 +42,9 @@ def connect(session: Session, attempt: Attempt | None) -> Connect | None:
         known_hosts=known_hosts_line(host, port, session.host_key),
         fingerprint=fingerprint(session.host_key),
         key_file=key_file,
+        editor=f"vscode://vscode-remote/ssh-remote+{alias(session)}{home(user)}",
+        forget=f"ssh-keygen -R '{known_host(host, port)}'",
+        copy=f"scp results.tar.gz {alias(session)}:{home(user)}/",
     )
 
 
@@ -78,7 +84,16 @@ def config_block(session: Session, host: str, port: int, user: str, key_file: st
 def known_hosts_line(host: str, port: int, host_key: str) -> str:
     if not host_key:
         return ""
-    return f"{host if port == 22 else f'[{host}]:{port}'} {host_key}"
+    return f"{known_host(host, port)} {host_key}"
+
+
+def known_host(host: str, port: int) -> str:
+    """How known_hosts names an address."""
+    return host if port == 22 else f"[{host}]:{port}"
+
+
+def home(user: str) -> str:
+    return "/root" if user == "root" else f"/home/{user}"
 
 
 def fingerprint(host_key: str) -> str:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from . import page
+from . import page, typical
 from .models import AuditEvent, Session, SessionQuerySet
 from .overview import Overview, Row, Totals, overview, totals
 
@@ -66,11 +66,12 @@ def login_group(session_key: str) -> str:
 
 
 def session_context(session: Session, now: datetime) -> dict[str, object]:
-    """Three queries: attempts, events, and the people named in them."""
+    """Three queries: attempts, events, the people named in them; a fourth once a minute."""
     attempts = list(session.attempts.order_by("number"))
     events = AuditEvent.objects.filter(session_code=session.code).order_by("-sequence")
     events = list(events[:TIMELINE_LIMIT])
-    return page.context(session, attempts, events, people(events), now)
+    usual = typical.of(session.provider, now)
+    return page.context(session, attempts, events, people(events), usual, now)
 
 
 def people(events: list[AuditEvent]) -> dict[str, str]:

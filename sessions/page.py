@@ -15,7 +15,7 @@ from . import explain, money
 from .connect import Connect, connect
 from .evidence import rules
 from .models import Attempt, AuditEvent, Session
-from .progress import end_steps, start_steps
+from .progress import Typical, end_steps, start_steps, startup
 from .rules import RULES
 from .states import Outcome, Resolution, State
 from .templatetags.figures import money as dollars
@@ -77,13 +77,16 @@ def context(
     attempts: Sequence[Attempt],
     events: Sequence[AuditEvent],
     people: Mapping[str, str],
+    usual: Mapping[str, Typical],
     now: datetime,
 ) -> dict[str, object]:
-    """`attempts` by number, `events` newest first, `people` = actor -> name."""
+    """`attempts` by number, `events` newest first, `people` = actor -> name, `usual` = what each
+    step of a start takes on this marketplace."""
     attempt = attempts[-1] if attempts else None
     title = registry.title(attempt.provider if attempt else session.provider)
     stopped_at = asked_to_stop(events) or session.stop_requested_at
     cost = money.cost(session, attempts, now)
+    steps = start_steps(session, attempt, title, rules(session.provider), usual)
     return {
         "session": session,
         "attempt": attempt,
@@ -93,7 +96,8 @@ def context(
         "status": status(session),
         "tone": tone(session),
         "notice": notice(session, attempt, cost, title, now),
-        "steps": start_steps(session, attempt, title, rules(session.provider)),
+        "steps": steps,
+        "startup": startup(steps),
         "end_steps": end_steps(session, attempt, stopped_at),
         "connect": reachable(session, attempt),
         "proven": session.state == State.RUNNING,

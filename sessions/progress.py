@@ -1,6 +1,6 @@
 """How far a session came, as steps for the page: pure, from a session and its newest attempt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -9,6 +9,15 @@ from .rules import Rules
 from .states import WAITING, Outcome, State
 
 DONE, NOW, TODO, FAILED, CUT = "done", "now", "todo", "failed", "cut"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typical:
+    """Seconds that a step took in `count` starts that came through."""
+
+    middle: float
+    most: float  # nine of ten were done by then
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,26 +33,62 @@ class Step:
     words: str = ""  # somebody else's: shown in quotes
     whole: float | None = None  # the last step: seconds since the first
     gives_up_at: datetime | None = None
+    usual: Typical | None = None  # of a step that is not done yet
+
+    @property
+    def late_at(self) -> datetime | None:
+        """From when on a step that is under way takes longer than usual."""
+        known = self.since and self.usual
+        return self.since + timedelta(seconds=self.usual.most) if known else None
 
 
 Milestones = Sequence[tuple[str, datetime | None]]
 
 
 def start_steps(
-    session: Session, attempt: Attempt | None, provider: str, rules: Rules
+    session: Session,
+    attempt: Attempt | None,
+    provider: str,
+    rules: Rules,
+    usual: Mapping[str, Typical],
 ) -> list[Step]:
-    """Requested ... Running. `provider` is its title."""
+    """Requested ... Running. `provider` is its title, `usual` what its steps take."""
     steps = walk(milestones(session, attempt))
     missing = next((i for i, step in enumerate(steps) if step.state == TODO), None)
     if missing is None:
         return [*steps[:-1], summed(steps)]
     since = (steps[missing - 1].at if missing else None) or session.created_at
     if session.state in WAITING:
+        steps = [step if step.at else replace(step, usual=usual.get(step.name)) for step in steps]
         steps[missing] = under_way(steps[missing], since, session, attempt, provider, rules)
     elif session.state != State.RUNNING:
         ended = FAILED if session.outcome in (Outcome.FAILED, Outcome.LOST) else CUT
         steps[missing] = replace(steps[missing], state=ended, words=session.reason_text)
     return steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One piece of the bar of a start. `at` and `width` are thousandths of the whole."""
+
+    name: str
+    seconds: float
+    at: float
+    width: float
+
+
+def startup(steps: Sequence[Step]) -> list[Part]:
+    """The parts of a start that came through, one after the other; else nothing."""
+    done = [step for step in steps if step.seconds is not None]
+    whole = sum(step.seconds for step in done)
+    if not whole or any(step.state != DONE for step in steps):
+        return []
+    parts, at = [], 0.0
+    for step in done:
+        width = step.seconds * 1000 / whole
+        parts.append(Part(name=step.name, seconds=step.seconds, at=at, width=width))
+        at += width
+    return parts
 
 
 def summed(steps: Sequence[Step]) -> Step:

@@ -172,6 +172,9 @@ def test_connect_box_gives_command_config_and_host_key():
     assert connect.forget == "ssh-keygen -R '[ssh5.example.org]:39860'"
     assert connect.editor == f"vscode://vscode-remote/ssh-remote+{connect.alias}/root"
     assert connect.copy.endswith(f" {connect.alias}:/root/")
+    assert connect.forget == "ssh-keygen -R '[ssh5.example.org]:39860'"
+    assert connect.editor == f"vscode://vscode-remote/ssh-remote+{connect.alias}/root"
+    assert connect.copy.endswith(f" {connect.alias}:/root/")
     assert connect.fingerprint.startswith("SHA256:") and len(connect.fingerprint) == 50
     assert "IdentityFile ~/.ssh/gpu-" in connect.config
 
