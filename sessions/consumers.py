@@ -25,7 +25,7 @@ SIGNED_OUT, NOT_FOUND, NOTHING_TO_SAY = 4401, 4404, 1008
 
 
 class LiveConsumer(AsyncWebsocketConsumer, ABC):
-    """What both sockets share. Nothing that a browser sends is of interest."""
+    """What all sockets share. Nothing that a browser sends is of interest."""
 
     channel_layer_alias = "local"
 
@@ -96,7 +96,8 @@ class LiveConsumer(AsyncWebsocketConsumer, ABC):
     def wanted_groups(self) -> list[str]:
         self.audience = live.audience(self.user)
         login = live.login_group(self.scope["session"].session_key)
-        return [login, live.strip_group(self.audience), *self.own_groups()]
+        owner = live.owner_group(self.user.pk)
+        return [login, owner, live.strip_group(self.audience), *self.own_groups()]
 
     def forbidden(self) -> int:
         """Reads the database. The audience is fixed at connect: a new one needs a new socket."""
@@ -110,6 +111,17 @@ class LiveConsumer(AsyncWebsocketConsumer, ABC):
     @abstractmethod
     def snapshot(self) -> str:
         """The whole present state, as fragments; reads the database."""
+
+
+class StripConsumer(LiveConsumer):
+    """/ws/strip/: the totals, and what becomes of one's own sessions; for every other page."""
+
+    def own_groups(self) -> list[str]:
+        return []
+
+    def snapshot(self) -> str:
+        now = timezone.now()
+        return live.strip_push(self.audience, now) + live.beat_push(now)
 
 
 class ListConsumer(LiveConsumer):
@@ -137,6 +149,11 @@ class SessionConsumer(LiveConsumer):
     def own_groups(self) -> list[str]:
         tailer.tailer.forget(self.pk)
         return [live.session_group(self.pk)]
+
+    async def live_push(self, message: dict) -> None:
+        """The page itself shows what a toast would say."""
+        if message.get("about") != str(self.pk):
+            await super().live_push(message)
 
     def snapshot(self) -> str:
         now = timezone.now()

@@ -16,9 +16,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from . import page, typical
+from . import explain, page, typical, watch
 from .models import AuditEvent, Session, SessionQuerySet
 from .overview import Overview, Row, Totals, overview, totals
+from .states import Outcome, State
 
 User = AbstractBaseUser | AnonymousUser
 ALL = "all"
@@ -52,6 +53,11 @@ def list_group(audience: str) -> str:
 
 def strip_group(audience: str) -> str:
     return f"strip-{audience}"
+
+
+def owner_group(pk: object) -> str:
+    """Where one's own sessions are told of, whatever else one may see."""
+    return f"owner-{pk}"
 
 
 def listening() -> set[str]:
@@ -132,7 +138,29 @@ def list_push(audience: str, now: datetime) -> str:
 
 
 def strip_push(audience: str, now: datetime) -> str:
-    return strip_html(totals(seen_by(audience), now), push=True)
+    """The totals; for those who see all also what is wrong as a whole."""
+    shown = strip_html(totals(seen_by(audience), now), push=True)
+    return shown + alarm_push(now) if audience == ALL else shown
+
+
+def alarm_push(now: datetime) -> str:
+    context = {"attention": watch.banner(now), "push": True}
+    names = ("_alarm.html", "_alarm_count.html")
+    return "".join(render_to_string(f"sessions/{name}", context) for name in names)
+
+
+def milestone(session: Session) -> str:
+    """What its owner is told of wherever they are: "running", "failed", "ended", or nothing."""
+    if session.state == State.STOPPING:
+        return "failed" if session.outcome in (Outcome.FAILED, Outcome.LOST) else ""
+    return session.state if session.state in (State.RUNNING, State.ENDED) else ""
+
+
+def toast_html(session: Session) -> str:
+    name, what = page.name(session, None), milestone(session)
+    why = explain.reason(session.reason).title if session.reason else ""
+    context = {"session": session, "name": name, "milestone": what, "why": why}
+    return render_to_string("sessions/_toast.html", context)
 
 
 def beat_push(now: datetime) -> str:

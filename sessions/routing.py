@@ -2,9 +2,10 @@
 
 from django.urls import path
 
-from .consumers import ListConsumer, SessionConsumer
+from .consumers import ListConsumer, SessionConsumer, StripConsumer
 
 websocket_urlpatterns = [
+    path("ws/strip/", StripConsumer.as_asgi()),
     path("ws/sessions/", ListConsumer.as_asgi()),
     path("ws/sessions/<uuid:pk>/", SessionConsumer.as_asgi()),
 ]

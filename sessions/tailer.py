@@ -1,32 +1,27 @@
 """Notices what others committed, renders it once, and hands it to this process's sockets.
 
-One task a web process, started by the first socket. The database is the only bus: on SQLite a
-counter that every commit of another connection moves is read each 50 ms; elsewhere the rows are
-looked at each second.
+One task a web process, started by the first socket. The database is the only bus; commits.py hears
+of what is written there.
 """
 
 import asyncio
 import logging
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
-from django.db import connection
 from django.utils import timezone
 
-from . import live
+from . import commits, live
 from .models import Session
 from .overview import overview
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.05
-POLL_SECONDS = 1.0
 BATCH_SECONDS = 0.25  # no object is sent more often
 TOTALS_SECONDS = 15  # money grows without a commit
 OVERLAP = timedelta(seconds=60)  # commits become visible out of order, and clocks differ
@@ -38,28 +33,7 @@ class Push:
     group: str
     text: str
     read_at: float  # monotonic, from before the rows were read: what is older never follows
-
-
-def commits(database: str) -> Callable[[], bool]:
-    """A look that says whether any other connection committed since the last one (SQLite)."""
-    link = sqlite3.connect(f"file:{database}?mode=rw", uri=True, isolation_level=None)
-    link.execute("PRAGMA query_only = 1")
-    last = -1
-
-    def look() -> bool:
-        nonlocal last
-        before, last = last, link.execute("PRAGMA data_version").fetchone()[0]
-        return last != before
-
-    return look
-
-
-def watch() -> tuple[Callable[[], bool], float]:
-    """(has something changed, seconds between two looks)."""
-    name = str(connection.settings_dict["NAME"])
-    if connection.vendor == "sqlite" and "memory" not in name:
-        return commits(name), LOOK_SECONDS
-    return (lambda: True), POLL_SECONDS
+    about: str = ""  # the session that it is news of: its own page shows it without being told
 
 
 @dataclass
@@ -67,6 +41,7 @@ class Tailer:
     versions: dict[UUID, int] | None = None  # of what was looked at; None before the first look
     sent: dict[UUID, dict[str, str]] = field(default_factory=dict)  # parts by session, as sent
     layouts: dict[str, tuple] = field(default_factory=dict)  # lists by audience, as sent
+    told: set[tuple[UUID, str]] = field(default_factory=set)  # (session, milestone)
     totals_at: float = 0
 
     async def run(self) -> None:
@@ -81,12 +56,11 @@ class Tailer:
             await asyncio.sleep(RESTART_SECONDS)
 
     async def follow(self) -> None:
-        changed, pause = watch()
-        while True:
-            if changed() or self.totals_due():
-                await self.push()
-                await asyncio.sleep(BATCH_SECONDS)
-            await asyncio.sleep(pause)
+        async with commits.listening() as news:
+            while True:
+                if await news() or self.totals_due():
+                    await self.push()
+                    await asyncio.sleep(BATCH_SECONDS)
 
     def totals_due(self) -> bool:
         return time.monotonic() - self.totals_at > TOTALS_SECONDS
@@ -94,14 +68,14 @@ class Tailer:
     async def push(self) -> None:
         layer = get_channel_layer("local")
         for push in await database_sync_to_async(self.collect)():
-            message = {"type": "live.push", "text": push.text, "read_at": push.read_at}
+            message = {"type": "live.push"} | asdict(push)
             await layer.group_send(push.group, message)
 
     def collect(self) -> list[Push]:
         """What must be sent now; reads the database."""
         read_at = time.monotonic()
         changed = self.changed()
-        pushes = list(self.session_pushes(changed, read_at))
+        pushes = [*self.session_pushes(changed, read_at), *self.toasts(changed, read_at)]
         audiences = set(live.audiences_of(changed)) if changed else set()
         if self.totals_due():
             self.totals_at = time.monotonic()
@@ -114,12 +88,29 @@ class Tailer:
         """Sessions that others wrote since the last look. The first look only remembers."""
         recent = Session.objects.filter(changed_at__gt=timezone.now() - OVERLAP)
         if self.versions is None:
-            self.versions = dict(recent.values_list("pk", "version"))
+            self.versions = {session.pk: session.version for session in recent}
+            self.told = set(self.milestones(recent))
             return []
         found = dict(recent.values_list("pk", "version"))
+        self.told = {told for told in self.told if told[0] in found}
         new = [pk for pk, version in found.items() if self.versions.get(pk) != version]
         self.versions = found
         return list(Session.objects.filter(pk__in=new).select_related("owner")) if new else []
+
+    def milestones(self, sessions: Iterable[Session]) -> Iterator[tuple[UUID, str]]:
+        """What its owner wants to hear of, as far as it happened within what is looked at."""
+        since = timezone.now() - OVERLAP
+        for session in sessions:
+            if session.state_since > since and (state := live.milestone(session)):
+                yield session.pk, state
+
+    def toasts(self, changed: list[Session], read_at: float) -> Iterator[Push]:
+        new = set(self.milestones(changed)) - self.told
+        self.told |= new
+        for session in changed:
+            group = live.owner_group(session.owner_id)
+            if live.watched[group] and (session.pk, live.milestone(session)) in new:
+                yield Push(group, live.toast_html(session), read_at, about=str(session.pk))
 
     def session_pushes(self, changed: list[Session], read_at: float) -> Iterator[Push]:
         for session in changed:

@@ -90,23 +90,6 @@ function copyByHand(text) {
   return done;
 }
 
-// ---- the connection
-
-const pill = document.getElementById("connection");
-const SAYS = {
-  live: ["live", "ok", "Changes appear by themselves"],
-  lost: ["reconnecting", "warn", "What you see may be old; trying again"],
-};
-
-function connection(state) {
-  if (!pill) return;
-  const [text, colour, title] = SAYS[state];
-  pill.hidden = false;
-  pill.className = `pill ${colour}`;
-  pill.title = title;
-  set(pill, text);
-}
-
 // ---- narrowing a list by typing, moving through rows by keys
 
 function narrow(input) {
@@ -162,21 +145,26 @@ document.addEventListener("submit", (e) => {
 });
 addEventListener("pageshow", (e) => e.persisted && location.reload()); // never a stale page on "back"
 
-document.addEventListener("htmx:wsOpen", () => connection("live"));
-document.addEventListener("htmx:wsClose", () => connection("lost"));
-document.addEventListener("htmx:wsError", () => connection("lost"));
+const byItself = (e) => e.detail.elt?.matches("[ws-connect]"); // socket.js says how that went
 document.addEventListener("htmx:responseError", (e) => {
+  if (byItself(e)) return;
   const status = e.detail.xhr.status;
   toast(status === 403 ? "Not allowed." : `That did not work (${status}). Nothing was changed here.`, "error");
 });
-document.addEventListener("htmx:sendError", () => toast("gpubroker does not answer. Trying again may help.", "error"));
+document.addEventListener("htmx:sendError", (e) => {
+  if (!byItself(e)) toast("gpubroker does not answer. Trying again may help.", "error");
+});
 document.addEventListener("toast", (e) => toast(e.detail.text ?? e.detail.value, e.detail.level));
+
+const words = (node) => node.textContent.replaceAll(/\s+/g, " ").trim();
 
 // An older fragment never replaces a newer one (pages and sockets race).
 document.addEventListener("htmx:oobBeforeSwap", (e) => {
   const old = Number(e.detail.target?.dataset?.v);
   const fresh = Number(e.detail.fragment?.firstElementChild?.dataset?.v ?? e.detail.fragment?.dataset?.v);
   if (old && fresh && fresh < old) e.detail.shouldSwap = false;
+  // What says the same stays: an alert would be read out again.
+  if (e.detail.target.id === "alarm" && words(e.detail.target) === words(e.detail.fragment)) e.detail.shouldSwap = false;
 });
 
 // Scroll positions of lists and open details survive a swap.
@@ -193,6 +181,7 @@ for (const name of ["htmx:afterSettle", "htmx:oobAfterSwap", "htmx:wsAfterMessag
       else if (element) element.scrollTop = value;
     }
     arrived(e.target.isConnected ? e.target : document);
+    toasts?.querySelectorAll(".toast:not(:has(button))").forEach(fade);
   });
 
 toasts?.querySelectorAll(".toast").forEach(fade);

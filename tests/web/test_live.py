@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from gpubroker.asgi import application
 from providers import registry
-from sessions import consumers, live, tailer
+from sessions import commits, consumers, live, tailer
 from sessions.models import Session
 from sessions.states import State
 from tests.factories import make_user
@@ -333,7 +333,7 @@ def test_sqlite_tells_of_commits_of_others_only(tmp_path):
     writer = sqlite3.connect(database, isolation_level=None)
     writer.execute("PRAGMA journal_mode = WAL")
     writer.execute("CREATE TABLE t (x)")
-    look = tailer.commits(str(database))
+    look = commits.counter(str(database))
     assert look()  # the first look counts as news
     assert not look()
     writer.execute("INSERT INTO t VALUES (1)")
