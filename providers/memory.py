@@ -62,7 +62,15 @@ def remember(
     provider: str, offer_id: str, facts: Mapping[str, object], kind: Kind, now: datetime
 ) -> None:
     """One more try, inside the caller's transaction. `facts` as in Attempt.offer."""
-    Experience.objects.create(
+    experience(provider, offer_id, facts, kind, now).save(force_insert=True)
+    Experience.objects.filter(at__lt=now - RECORD).delete()
+
+
+def experience(
+    provider: str, offer_id: str, facts: Mapping[str, object], kind: Kind, now: datetime
+) -> Experience:
+    """Not saved."""
+    return Experience(
         provider=provider,
         offer_id=offer_id,
         machine_id=facts.get("machine_id") or "",
@@ -71,7 +79,6 @@ def remember(
         kind=kind,
         at=now,
     )
-    Experience.objects.filter(at__lt=now - RECORD).delete()
 
 
 # ---- pure arithmetic
@@ -142,12 +149,13 @@ class Memory:
             defaultdict[Key, list[Experience]](list) for _ in range(4)
         )
         for one in sorted(tries, key=lambda e: e.at):
-            self._sort_in(one)
+            self.add(one)
         self.counts = defaultdict[tuple[str, str, str], tuple[int, int]](lambda: (0, 0))
         for row in counts:
             self._count(row)
 
-    def _sort_in(self, one: Experience) -> None:
+    def add(self, one: Experience) -> None:
+        """The newest try, which happened or is only supposed."""
         self.offers[one.provider, one.offer_id].append(one)
         self.types[one.provider, one.gpu_name].append(one)
         if one.machine_id:

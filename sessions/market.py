@@ -1,5 +1,6 @@
 """Which offer a session tries next, and the attempt that stands for the try."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -59,12 +60,19 @@ def next_offer(session: Session, now: datetime) -> Offer | None:
     if session.fallback == Fallback.NONE:
         return None
     known = memory.recall(now)
-    offers = comparable(session, now).exclude(known.resting()).exclude(**_tried(attempts))
-    return trusted_first(list(offers[:LOOKED_AT]), known)
+    offers = untried(session, known, [attempt.offer_id for attempt in attempts])
+    return trusted_first(offers[:LOOKED_AT], known)
 
 
-def trusted_first(offers: list[Offer], known: memory.Memory) -> Offer | None:
+def untried(session: Session, known: memory.Memory, tried: list[str]) -> QuerySet[Offer]:
+    """What may still be tried by itself, cheapest first; LOOKED_AT of them are compared."""
+    offers = comparable(session, known.now).exclude(offer_id__in=tried)
+    return offers.exclude(known.resting())
+
+
+def trusted_first(offers: Iterable[Offer], known: memory.Memory) -> Offer | None:
     """Of those that cost about as much as the cheapest, the one that has failed least."""
+    offers = list(offers)
     return next(iter(memory.rank(offers, [offer.total for offer in offers], known)), None)
 
 
@@ -100,8 +108,9 @@ def _required(offers: QuerySet[Offer], wanted: dict[str, Any]) -> QuerySet[Offer
     return offers
 
 
-def _tried(attempts: list[Attempt]) -> dict[str, Any]:
-    return {"offer_id__in": [a.offer_id for a in attempts]}
+def facts(offer: Offer) -> dict[str, Any]:
+    """What an attempt keeps of its offer."""
+    return {name: getattr(offer, name) for name in OFFER_FACTS}
 
 
 def open_attempt(session: Session, offer: Offer, now: datetime) -> Attempt:
@@ -116,7 +125,7 @@ def open_attempt(session: Session, offer: Offer, now: datetime) -> Attempt:
         account_id=account,
         label=labels.make(who, offer.provider, account, session.code, number),
         offer_id=offer.offer_id,
-        offer={name: getattr(offer, name) for name in OFFER_FACTS},
+        offer=facts(offer),
         price_per_hour=offer.price_per_hour(session.disk_gb),
         created_at=now,
     )
