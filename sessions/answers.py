@@ -18,14 +18,14 @@ from providers.base import (
 )
 from providers.models import Kind
 
-from . import hardware, market, ssh
+from . import hardware, market, ssh, switch
 from .calls import AttachCall, Call, CreateCall, DestroyCall, ReadCall, SSHCall
 from .evidence import observed, rules
 from .models import Attempt, Session
 from .moves import StaleSession, change
 from .rules import UNREACHABLE_AFTER, Rules
 from .states import Resolution, State
-from .steps import note
+from .steps import ended_itself, note
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,8 @@ def destroyed(
     columns: dict[str, object] = {"destroy_message": answer.message[:500]}
     if done and not attempt.is_closed:  # a late answer takes no proof back
         columns |= {"destroy_accepted_at": now, **NO_ABSENCE}
+    if answer.outcome == DestroyOutcome.NOT_FOUND and attempt.destroy_tries == 1:
+        columns |= ended_itself(attempt, now)
     Attempt.objects.filter(pk=attempt.pk).update(**columns)
     note(
         session, attempt, "provider.destroy.result", now,
@@ -158,10 +160,21 @@ def checked(
     if session.state == State.VERIFYING or told:
         data = {"stage": answer.stage, "message": answer.message, "host_key": answer.host_key}
         note(session, attempt, "ssh.verdict", now, **data)
+    if answer.also is not None:
+        _hear_switch(answer.also, session, attempt, now)
     retry = own.ssh_retry if session.state == State.VERIFYING else own.ssh_watch
     _change(session, now, due_at=now + timedelta(seconds=retry), **columns)
     if columns.get("found") or answer.host_key_changed:
         _change(session, now, due_at=now)
+
+
+def _hear_switch(output: str, session: Session, attempt: Attempt, now: datetime) -> None:
+    """Kept whenever it speaks; on record when it goes by another end, or can no longer act."""
+    columns = switch.told(output, session, now)
+    Attempt.objects.filter(pk=attempt.pk).update(**columns)
+    at, alive = columns.get("switch_at", attempt.switch_at), bool(columns["switch_seen_at"])
+    if (at, alive) != (attempt.switch_at, bool(attempt.switch_seen_at)):
+        note(session, attempt, "switch.heard", now, until=at and at.isoformat(), alive=alive)
 
 
 def _verdict(

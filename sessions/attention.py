@@ -11,7 +11,7 @@ from providers import catalog, registry
 from providers.models import ProviderHealth
 from providers.waits import span
 
-from . import audit, identity, labels, page
+from . import audit, identity, labels, page, switch
 from .models import Attempt, Heartbeat, Session, SessionQuerySet
 from .orphans import Orphan, orphans
 from .rules import ABSENCES_VANISHED, RULES
@@ -208,7 +208,7 @@ def of_session(session: Session, now: datetime) -> Iterator[Alert]:
     found = (
         stopping(session, attempt, now)
         or leftover(attempt, now)
-        or running(session)
+        or running(session, attempt, now)
         or missing(session, attempt)
         or ending(session, now)
     )
@@ -251,9 +251,13 @@ def not_gone(since: datetime, attempt: Attempt | None, now: datetime) -> Found:
     return "destroy", BAD if loud else WARN, text, since
 
 
-def running(session: Session) -> Found:
+def running(session: Session, attempt: Attempt | None, now: datetime) -> Found:
     if session.state != State.RUNNING:
         return None
+    if attempt and switch.late(session, attempt, now):
+        at = switch.fires_at(attempt)
+        text = f"the machine will destroy itself at {at:%H:%M} UTC although it was extended"
+        return "switch", BAD, text, attempt.switch_at - switch.WARN_BEFORE
     if session.host_key_changed:
         return "hostkey", BAD, "the SSH host key changed", session.unreachable_since
     if session.unreachable_since:

@@ -212,6 +212,12 @@ def _alert(row: AuditEvent) -> tuple[str, str]:
     return f"{'No longer' if over else 'Needs attention'}: {_lower(row.reason)}", ""
 
 
+def _switch(row: AuditEvent) -> tuple[str, str]:
+    if not row.data.get("alive"):
+        return "The machine’s own switch could not be confirmed", ""
+    return "The machine’s own switch is set", f"for the end at {str(row.data['until'])[11:16]} UTC"
+
+
 def _fixed(text: str) -> Callable[[AuditEvent], tuple[str, str]]:
     return lambda row: (text, _words(row))
 
@@ -233,6 +239,7 @@ SENTENCES: Mapping[str, Callable[[AuditEvent], tuple[str, str]]] = {
     "instance.state": _instance,
     "instance.read": _read,
     "ssh.verdict": _ssh,
+    "switch.heard": _switch,
     "alert.raised": _alert,
     "alert.cleared": _alert,
 }

@@ -68,6 +68,14 @@ class KeyForm(forms.Form):
         return register(self.owner, key, self.cleaned_data["name"])
 
 
+def _who_ends(provider: str) -> str:
+    """I10: what happens at the end when nobody is there to destroy the machine."""
+    title = registry.title(provider)
+    if registry.capabilities(provider).self_destroy:
+        return f"A {title} machine destroys itself half an hour later, even if gpubroker is off."
+    return f"gpubroker must be running then: a {title} machine cannot destroy itself."
+
+
 class LaunchForm(forms.Form):
     """All terms of a rental. Money in USD per hour with the disk."""
 
@@ -124,6 +132,7 @@ class LaunchForm(forms.Form):
         self.initial.setdefault("generate_key", not own)
         self.initial.setdefault("idempotency_key", uuid4())
         self.initial.setdefault("image", limits.default_image)
+        self.fields["hours"].help_text = _who_ends(offer.provider)
         self._bound("disk_gb", limits.offer_min_disk_gb, offer.disk_gb_max)
         self.fields["startup_script"].max_length = limits.script_max_chars
         self.fields["startup_script"].validators.append(MaxLengthValidator(limits.script_max_chars))

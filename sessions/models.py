@@ -209,7 +209,8 @@ class Attempt(models.Model):
         """Proven gone, it was billed until the destroy that worked, or until it was missed."""
         if not self.gone_at:
             return now
-        return self.destroy_accepted_at or self.first_absence_at or self.gone_at
+        missed_at = self.first_absence_at or self.gone_at
+        return self.ended_itself_at or self.destroy_accepted_at or missed_at
 
 
 class AuditEventQuerySet(models.QuerySet):

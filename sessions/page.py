@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from providers import registry
 from providers.waits import span
 
-from . import explain, money
+from . import explain, money, switch
 from .connect import Connect, connect
 from .evidence import rules
 from .models import Attempt, AuditEvent, Session
@@ -105,6 +105,7 @@ def context(
         "problems": session.found.get("problems", []),
         "attempts": [attempt_line(a, session, title) for a in attempts],
         "cost": cost,
+        "switch": switch.own_end(session, attempt),
         "ends_soon": session.is_open and session.expires_at - now < ENDS_SOON,
         "can_stop": session.state not in (State.STOPPING, State.ENDED),
         "timeline": timeline(events, people),
@@ -175,11 +176,24 @@ def notice(
         return stopping_notice(session, attempt, cost, provider, now)
     if session.state == State.ENDED:
         return ended_notice(session, attempt, cost, provider)
-    return running_notice(session, cost)
+    return running_notice(session, attempt, cost, now)
 
 
-def running_notice(session: Session, cost: money.Cost) -> Notice | None:
-    """Troubles that do not end a session by themselves."""
+def running_notice(
+    session: Session, attempt: Attempt | None, cost: money.Cost, now: datetime
+) -> Notice | None:
+    """Troubles that do not end a session by themselves, and one that will."""
+    if attempt and switch.late(session, attempt, now):
+        return Notice(
+            tone="bad",
+            title=f"The machine will destroy itself at {switch.fires_at(attempt):%H:%M} UTC",
+            text="The session was extended, but the machine has not heard of it: it still goes by "
+            "its earlier end. It is told again every minute, over SSH.",
+            words=session.ssh_message,
+            speaker="The last look",
+            advice="Save what is on it.",
+            money=running_words(cost),
+        )
     if session.host_key_changed:
         why = explain.reason("host_key_changed")
         return Notice(
@@ -273,7 +287,9 @@ def _inside(title: str) -> str:
 def proof_words(attempt: Attempt | None, provider: str) -> str:
     if attempt is None or not attempt.instance_id:
         return "No machine was ever created."
-    return f"{provider} knows neither the machine nor our label."
+    absent = f"{provider} knows neither the machine nor our label."
+    at = attempt.ended_itself_at
+    return f"It destroyed itself at about {at:%H:%M} UTC. {absent}" if at else absent
 
 
 def running_words(cost: money.Cost) -> str:

@@ -29,6 +29,7 @@ class Rules:
     poll: float = 3  # between looks at a waiting session
     ssh_retry: float = 5
     ssh_watch: float = 60  # between looks at a running session
+    switch_look: float = 600  # between questions how a machine's own switch is
     absence_gap: float = 20  # between two pieces of evidence after a destroy
     vanish_span: float = 180  # from the first to the last piece when nobody destroyed
     destroy_again: float = 60  # still listed after an accepted destroy

@@ -13,7 +13,7 @@ import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from queue import Empty, SimpleQueue
 
@@ -56,11 +56,12 @@ class Target:
     allow_loopback: bool = False
     connect_timeout: float = 5.0  # seconds: name, TCP; then handshake; then login
     command_timeout: float = 10.0
+    also: str = ""  # one more command, run after the look; what it prints is kept
 
     @property
     def deadline(self) -> float:
         """Seconds that everything after the TCP connect may take."""
-        return 2 * self.connect_timeout + self.command_timeout
+        return 2 * self.connect_timeout + self.command_timeout * (2 if self.also else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ class Check:
     driver: str = ""
     cuda: str = ""
     message: str = ""  # one sentence for people
+    also: str | None = None  # the output of Target.also; None = it was not run to its end
 
 
 class Unreachable(Exception):
@@ -265,7 +267,8 @@ def _login(connection: fabric.Connection, witness: Witness, target: Target) -> C
     except Exception as error:  # paramiko passes on whatever a hostile server makes it raise
         return _no_login(connection, error)
     key = target.host_key or (_line(witness.key) if witness.key else "")
-    return _look(connection, key, target)
+    found = _look(connection, key, target)
+    return replace(found, also=_also(connection, target)) if target.also else found
 
 
 def _no_login(connection: fabric.Connection, error: Exception) -> Check:
@@ -283,20 +286,10 @@ def _no_login(connection: fabric.Connection, error: Exception) -> Check:
 
 
 def _look(connection: fabric.Connection, host_key: str, target: Target) -> Check:
-    """The one command that is ever run."""
+    """The one command that is always run."""
     capped = Capped()
     try:
-        result = connection.run(
-            COMMAND,
-            hide=True,
-            warn=True,
-            in_stream=False,
-            pty=False,
-            encoding="utf-8",
-            out_stream=capped,
-            err_stream=capped,
-            timeout=target.command_timeout,
-        )
+        result = _run(connection, COMMAND, capped, target)
     except CommandTimedOut:
         text = f"nvidia-smi did not finish within {target.command_timeout:g} s."
     except ThreadException:
@@ -309,6 +302,30 @@ def _look(connection: fabric.Connection, host_key: str, target: Target) -> Check
     else:
         return _judged(result, host_key)
     return Check(stage="key", host_key=host_key, message=text)
+
+
+def _run(
+    connection: fabric.Connection, command: str, capped: "Capped", target: Target
+) -> fabric.Result:
+    return connection.run(
+        command,
+        hide=True,
+        warn=True,
+        in_stream=False,
+        pty=False,
+        encoding="utf-8",
+        out_stream=capped,
+        err_stream=capped,
+        timeout=target.command_timeout,
+    )
+
+
+def _also(connection: fabric.Connection, target: Target) -> str | None:
+    try:
+        return _run(connection, target.also, Capped(), target).stdout
+    except Exception as error:  # as above; what the look has found counts all the same
+        logger.info("the second command on %s: %s", target.host, type(error).__name__)
+        return None
 
 
 class Capped:

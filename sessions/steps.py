@@ -9,7 +9,7 @@ from providers import catalog, jobs, lanes
 from providers.models import Kind, ProviderHealth
 from providers.waits import seconds, span
 
-from . import audit, lifecycle, market, ssh, vault
+from . import audit, lifecycle, market, ssh, switch, vault
 from .calls import AttachCall, Call, CreateCall, DestroyCall, ReadCall, SSHCall, allow_loopback
 from .evidence import all_keys, rules
 from .models import Attempt, Session
@@ -67,7 +67,8 @@ def create(session: Session, action: lifecycle.Create, now: datetime) -> Call | 
         if not granted(session, attempt.provider, "create", now):
             return False
         unsent = Attempt.objects.filter(pk=attempt.pk, sent_at__isnull=True, resolution="")
-        if not unsent.update(sent_at=now):
+        until = session.expires_at if switch.exists(attempt) else None
+        if not unsent.update(sent_at=now, switch_at=until):
             raise StaleSession(session.code)
         change(session, now=now)
         intent(session, attempt, "create", now, price=str(attempt.price_per_hour))
@@ -149,6 +150,7 @@ def check_ssh(session: Session, action: lifecycle.CheckSSH, now: datetime) -> Ca
         private_pem=vault.unseal(session.checker_key, f"checker:{session.pk}"),
         host_key=session.host_key,
         allow_loopback=allow_loopback(),
+        also=switch.command(session, attempt, now),
     )
     return SSHCall(**whose(session, attempt), target=target)
 
@@ -198,11 +200,18 @@ def read_instance(session: Session, action: lifecycle.ReadInstance, now: datetim
 def gone(session: Session, action: lifecycle.Gone, now: datetime) -> Done:
     attempt = attempt_of(session)
     proof = [str(t) for t in (attempt.first_absence_at, attempt.last_absence_at)]
+    ended = {} if attempt.destroy_sent_at else ended_itself(attempt, attempt.first_absence_at)
     with transaction.atomic():
-        resolve(attempt, Resolution.GONE, now, gone_at=now)
+        resolve(attempt, Resolution.GONE, now, gone_at=now, **ended)
         change(session, now=now)
         note(session, attempt, "attempt.gone", now, absences=attempt.absences, proof=proof)
     return True
+
+
+def ended_itself(attempt: Attempt, missed_at: datetime | None) -> dict[str, datetime]:
+    """The column, if its own switch must have ended it before it was missed."""
+    at = switch.fired(attempt, missed_at)
+    return {"ended_itself_at": at} if at else {}
 
 
 def move_on(session: Session, action: lifecycle.Move, now: datetime) -> Done:

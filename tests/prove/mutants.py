@@ -136,7 +136,7 @@ LEAKS = [
       "    if accepted is None:\n        return Destroy()",
       f"{LIFE}::TestStopping::test_destroys_however_late"),
     m("provider-id-erased", "I9", "sessions/steps.py",
-      "resolve(attempt, Resolution.GONE, now, gone_at=now)",
+      "resolve(attempt, Resolution.GONE, now, gone_at=now, **ended)",
       'resolve(attempt, Resolution.GONE, now, gone_at=now, instance_id="")',
       f"{GUARDS}::test_the_providers_id_is_never_erased"),
     m("expiry-an-hour-late", "I10", "sessions/lifecycle.py",

@@ -74,7 +74,7 @@ def test_behind_another_host_key_nothing_is_run(
             "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBGsX0fLhLEJH+"
             "Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT+NC4v4af5uO5+tKfA+eFivOM1drMV7Oy7ZAaDe/UfU="
         )
-    answer = check(target(sshd, host_key=pin))
+    answer = check(target(sshd, host_key=pin, also=f"touch {tmp_path}/ran"))
     assert (answer.stage, answer.host_key_changed, answer.refused) == ("open", True, False)
     assert answer.host_key == sshd.host_key()
     assert "nothing was run" in answer.message
@@ -151,6 +151,20 @@ def test_commands_that_do_not_end(sshd: SSHServer, script: str, words: str) -> N
 def test_a_machine_without_nvidia_smi(sshd: SSHServer) -> None:
     (sshd.directory / "bin" / "nvidia-smi").unlink()
     assert check(target(sshd)).message == "There is no nvidia-smi on the machine."
+
+
+@pytest.mark.parametrize("status", [0, 9])
+def test_another_command_is_run_after_the_look(sshd: SSHServer, status: int) -> None:
+    sshd.machine("NVIDIA GeForce RTX 4090, 24564, 570.86.15\n", status=status)
+    found = check(target(sshd, also="sh -c 'echo said; exit 3'"))
+    assert (found.stage, found.also) == ("gpu" if status == 0 else "key", "said\n")
+    assert check(target(sshd)).also is None
+
+
+def test_another_command_that_hangs_or_prints_too_much_spoils_no_look(sshd: SSHServer) -> None:
+    for also in ("sleep 60", "yes"):
+        found = check(target(sshd, also=also, command_timeout=3))
+        assert (found.stage, found.also) == ("gpu", None)
 
 
 def test_only_unsafe_methods(sshd: SSHServer) -> None:
