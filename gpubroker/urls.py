@@ -12,6 +12,7 @@ urlpatterns = [
     path("launch/<slug:provider>/<path:offer_id>/", launch_views.launch, name="launch"),
     path("estimate/<slug:provider>/<path:offer_id>/", launch_views.estimate, name="estimate"),
     path("keys/", key_views.keys, name="keys"),
+    path("keys/paste/", key_views.key_paste, name="key_paste"),
     path("keys/<int:pk>/delete/", key_views.key_delete, name="key_delete"),
     path("login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("login/<uid>/<token>/", accounts.signin, name="signin"),

@@ -1,7 +1,9 @@
 """What people type: checked here for shape, in asks.py for sense."""
 
 import re
+from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
+from typing import Any
 from uuid import uuid4
 
 from django import forms
@@ -76,8 +78,57 @@ def _who_ends(provider: str) -> str:
     return f"gpubroker must be running then: a {title} machine cannot destroy itself."
 
 
-class LaunchForm(forms.Form):
+class Script(forms.CharField):
+    """Lines end as on the machine, so that its length is counted as there."""
+
+    def to_python(self, value: object) -> str:
+        return super().to_python(value).replace("\r\n", "\n")
+
+
+class KeyBox(forms.Form):
+    """Which keys a machine gets: own ones, one pasted here, a fresh one."""
+
+    public_keys = KeyChoices(
+        label="Your keys",
+        queryset=SSHKey.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    generate_key = forms.BooleanField(label="Generate one for me", required=False)
+    new_key = forms.CharField(
+        label="Another public key",
+        max_length=16_000,
+        required=False,
+        widget=KeyArea(rows=2),
+    )
+
+    def __init__(self, *args, owner: AbstractUser, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.owner = owner
+        own = SSHKey.objects.filter(owner=owner).order_by("name", "pk")
+        self.fields["public_keys"].queryset = own
+        self.initial.setdefault("public_keys", [key.pk for key in own])
+        self.initial.setdefault("generate_key", not own)
+
+    def clean_new_key(self) -> keys.PublicKey | None:
+        text = self.cleaned_data["new_key"]
+        return parsed(text) if text else None
+
+    def register_new_key(self) -> SSHKey | None:
+        new = self.cleaned_data["new_key"]
+        return register(self.owner, new) if new else None
+
+    def focus_first_error(self) -> None:
+        """In the order of the page."""
+        name = next((name for name in self.fields if name in self.errors), None)
+        if name:
+            self.fields[name].widget.attrs["autofocus"] = True
+
+
+class LaunchForm(KeyBox):
     """All terms of a rental. Money in USD per hour with the disk."""
+
+    field_order = ("image", "disk_gb", "startup_script", *KeyBox.base_fields)  # as on the page
 
     idempotency_key = forms.UUIDField(widget=forms.HiddenInput)
     image = forms.CharField(
@@ -103,38 +154,21 @@ class LaunchForm(forms.Form):
     min_reliability = forms.DecimalField(
         label="at least so reliable, %", min_value=0, max_value=100, required=False
     )
-    startup_script = forms.CharField(
+    startup_script = Script(
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 5, "spellcheck": "false"}),
     )
-    public_keys = KeyChoices(
-        label="Your keys",
-        queryset=SSHKey.objects.none(),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-    )
-    new_key = forms.CharField(
-        label="Another public key",
-        max_length=16_000,
-        required=False,
-        widget=KeyArea(rows=2),
-    )
-    generate_key = forms.BooleanField(label="Generate one for me", required=False)
 
     def __init__(self, *args, owner: AbstractUser, offer: Offer, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.owner, self.offer = owner, offer
+        super().__init__(*args, owner=owner, **kwargs)
+        self.offer = offer
         limits = registry.capabilities(offer.provider)
-        own = SSHKey.objects.filter(owner=owner).order_by("name", "pk")
-        self.fields["public_keys"].queryset = own
-        self.initial.setdefault("public_keys", [key.pk for key in own])
-        self.initial.setdefault("generate_key", not own)
         self.initial.setdefault("idempotency_key", uuid4())
         self.initial.setdefault("image", limits.default_image)
         self.fields["hours"].help_text = _who_ends(offer.provider)
         self._bound("disk_gb", limits.offer_min_disk_gb, offer.disk_gb_max)
-        self.fields["startup_script"].max_length = limits.script_max_chars
+        self.fields["startup_script"].widget.attrs["data-count"] = limits.script_max_chars
         self.fields["startup_script"].validators.append(MaxLengthValidator(limits.script_max_chars))
         self.fields["startup_script"].help_text = (
             f"Runs once as root when the machine starts; at most {limits.script_max_chars} "
@@ -159,12 +193,8 @@ class LaunchForm(forms.Form):
         return image
 
     def clean_startup_script(self) -> str:
-        script = self.cleaned_data["startup_script"].replace("\r\n", "\n")
+        script = self.cleaned_data["startup_script"]
         return script if script.strip() else ""
-
-    def clean_new_key(self) -> keys.PublicKey | None:
-        text = self.cleaned_data["new_key"]
-        return parsed(text) if text else None
 
     def clean(self) -> dict:
         data = super().clean()
@@ -187,25 +217,23 @@ class LaunchForm(forms.Form):
             hours=data["hours"],
             max_price_per_hour=data["max_price_per_hour"],
             fallback=data["fallback"],
-            requirements=self._requirements(),
+            requirements=requirements(data, self.offer),
             startup_script=data["startup_script"],
             public_keys=lines,
             generate_key=data["generate_key"],
         )
 
-    def _requirements(self) -> dict[str, object]:
-        data, wanted = self.cleaned_data, {}
-        if data["verified_only"]:
-            wanted["verified_only"] = True
-        if data["same_country"] and self.offer.country:
-            wanted["countries"] = [self.offer.country]
-        if data["min_reliability"]:
-            wanted["min_reliability"] = float(data["min_reliability"]) / 100
-        return wanted
 
-    def register_new_key(self) -> None:
-        if self.cleaned_data["new_key"]:
-            register(self.owner, self.cleaned_data["new_key"])
+def requirements(data: Mapping[str, Any], offer: Offer) -> dict[str, object]:
+    """What the next offer must be, from {"verified_only", "same_country", "min_reliability"}."""
+    wanted: dict[str, object] = {}
+    if data["verified_only"]:
+        wanted["verified_only"] = True
+    if data["same_country"] and offer.country:
+        wanted["countries"] = [offer.country]
+    if data["min_reliability"]:
+        wanted["min_reliability"] = float(data["min_reliability"]) / 100
+    return wanted
 
 
 def parsed(text: str) -> keys.PublicKey:

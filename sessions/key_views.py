@@ -5,7 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from .forms import KeyForm
+from .forms import KeyBox, KeyForm
 from .models import SSHKey
 
 
@@ -19,6 +19,23 @@ def keys(request: HttpRequest) -> HttpResponse:
     own = SSHKey.objects.filter(owner=request.user).order_by("name", "pk")
     context = {"form": form, "keys": own}
     return render(request, "sessions/keys.html", context, status=422 if form.is_bound else 200)
+
+
+@require_POST
+def key_paste(request: HttpRequest) -> HttpResponse:
+    """The keys of the launch form again, with the pasted one registered and chosen."""
+    form = KeyBox(request.POST, owner=request.user)
+    form.fields["new_key"].required = True
+    if not form.is_valid():
+        form.focus_first_error()
+        return render(request, "sessions/_launch_keys.html", {"form": form}, status=422)
+    new = form.register_new_key()
+    chosen = {
+        "public_keys": [key.pk for key in form.cleaned_data["public_keys"]] + [new.pk],
+        "generate_key": form.cleaned_data["generate_key"],
+    }
+    context = {"form": KeyBox(owner=request.user, initial=chosen), "added": new}
+    return render(request, "sessions/_launch_keys.html", context)
 
 
 @require_POST

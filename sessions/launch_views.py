@@ -1,5 +1,6 @@
 """From an offer to a session: the terms, what they cost at most, and the order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -16,9 +17,11 @@ from providers.models import Offer, ProviderHealth
 from providers.terms import DISK_GB
 
 from . import asks, limits
-from .forms import LaunchForm, suggested_ceiling
+from .dry_run import Terms, dry_run
+from .forms import LaunchForm, requirements, suggested_ceiling
 from .models import Session
 from .rules import DEFAULT_HOURS, MAX_HOURS
+from .states import Fallback
 from .views import again_later
 
 
@@ -54,7 +57,7 @@ def launch(request: HttpRequest, provider: str, offer_id: str) -> HttpResponse:
             session = _launch(request, form)
         except limits.TooMany as refusal:
             form.add_error(None, f"{refusal.message} Nothing was rented.")
-            return again_later(_page(request, offer, form, status=429), refusal)
+            return again_later(_page(request, offer, form, 429, too_many=True), refusal)
         if session:
             return redirect("session", session.pk)
     return _page(request, offer, form, status=422)
@@ -66,7 +69,8 @@ def estimate(request: HttpRequest, provider: str, offer_id: str) -> HttpResponse
     offer = _offer(provider, offer_id)
     if offer is None:
         return render(request, "sessions/_launch_gone.html", status=410)
-    return render(request, "sessions/_launch_estimate.html", _numbers(request.GET, offer))
+    context = _numbers(request.GET, offer) | {"beside": True}
+    return render(request, "sessions/_launch_estimate.html", context)
 
 
 def _launch(request: HttpRequest, form: LaunchForm) -> Session | None:
@@ -120,10 +124,19 @@ def _start(request: HttpRequest, offer: Offer) -> dict[str, dict[str, object]]:
     }
 
 
-def _page(request: HttpRequest, offer: Offer, form: LaunchForm, status: int = 200) -> HttpResponse:
+def _page(
+    request: HttpRequest,
+    offer: Offer,
+    form: LaunchForm,
+    status: int = 200,
+    *,
+    too_many: bool = False,
+) -> HttpResponse:
+    form.focus_first_error()
     numbers = request.POST if form.is_bound else form.initial
     context = _numbers(numbers, offer) | {
         "form": form,
+        "too_many": too_many,
         "title": registry.title(offer.provider),
         "max_hours": MAX_HOURS,
         "standing": memory.recall(timezone.now()).standing(offer),
@@ -132,7 +145,9 @@ def _page(request: HttpRequest, offer: Offer, form: LaunchForm, status: int = 20
     return render(request, "sessions/launch.html", context, status=status)
 
 
-def _numbers(values, offer: Offer) -> dict[str, object]:
+def _numbers(values: Mapping[str, object], offer: Offer) -> dict[str, object]:
+    """What follows from the form's values as they stand, however wrong."""
+    now = timezone.now()
     health = ProviderHealth.objects.filter(provider=offer.provider).first()
     disk = _whole(values.get("disk_gb"), DISK_GB, offer.disk_gb_max)
     hours = _whole(values.get("hours"), DEFAULT_HOURS, MAX_HOURS)
@@ -145,14 +160,41 @@ def _numbers(values, offer: Offer) -> dict[str, object]:
         disk_per_hour=price - offer.base_price_per_hour,
         disk_gb=disk,
         hours=hours,
-        ends_at=timezone.now() + timedelta(hours=hours),
+        ends_at=now + timedelta(hours=hours),
         expected=price * hours,
         most=ceiling * hours,
         ceiling=ceiling,
         too_low=ceiling < price,
         balance_hours=balance / price if balance is not None and price else None,
     )
-    return {"offer": offer, "estimate": numbers, "balance": balance}
+    terms = Terms(
+        disk_gb=disk,
+        max_price_per_hour=ceiling,
+        fallback=_fallback(values),
+        requirements=requirements(_wishes(values), offer),
+    )
+    return {
+        "offer": offer,
+        "estimate": numbers,
+        "balance": balance,
+        "read_at": health.offers_read_at if health else None,
+        "dry_run": dry_run(offer, terms, now),
+        "terms": terms,
+    }
+
+
+def _fallback(values: Mapping[str, object]) -> str:
+    given = values.get("fallback")
+    return given if given in Fallback.values else Fallback.SAME_GPU
+
+
+def _wishes(values: Mapping[str, object]) -> dict[str, object]:
+    share = _money(values.get("min_reliability"))
+    return {
+        "verified_only": values.get("verified_only"),
+        "same_country": values.get("same_country"),
+        "min_reliability": share if share and share <= 100 else None,
+    }
 
 
 def _whole(text: object, default: int, highest: int) -> int:

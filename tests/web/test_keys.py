@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from sessions.models import SSHKey
@@ -44,3 +46,39 @@ def test_only_the_owner_sees_and_removes_a_key(page, person) -> None:
     assert page.get(f"/keys/{own.pk}/delete/").status_code == 405
     assert page.post(f"/keys/{own.pk}/delete/").status_code == 302
     assert list(SSHKey.objects.all()) == [foreign]
+
+
+CHOSEN = r'<input type="checkbox" name="public_keys" value="{}"[^>]* checked'
+
+
+def test_a_key_pasted_in_the_launch_form_is_registered_and_chosen(page, person) -> None:
+    chosen, left = make_key(person, name="chosen"), make_key(person, name="left out")
+    data = {"public_keys": [chosen.pk], "generate_key": "on", "new_key": f"{PUBLIC_KEY} ada@laptop"}
+    text = page.post("/keys/paste/", data).content.decode()
+    new = SSHKey.objects.get(name="ada@laptop")
+    assert new.owner == person and "“ada@laptop” is registered and chosen" in text
+    ticked = [bool(re.search(CHOSEN.format(key.pk), text)) for key in (chosen, new, left)]
+    assert ticked == [True, True, False]
+    assert re.search(r'name="generate_key"[^>]* checked', text)
+    again = page.post("/keys/paste/", {"new_key": PUBLIC_KEY}).content.decode()
+    assert re.search(CHOSEN.format(new.pk), again)
+    assert SSHKey.objects.filter(name="ada@laptop").count() == 1
+
+
+@pytest.mark.parametrize("text", ["", "hello", "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0Y2Fu"])
+def test_what_is_no_public_key_stays_out_of_the_launch_form(page, person, text: str) -> None:
+    kept = make_key(person)
+    answer = page.post("/keys/paste/", {"public_keys": [kept.pk], "new_key": text})
+    body = answer.content.decode()
+    assert answer.status_code == 422 and SSHKey.objects.get() == kept
+    assert "c2VjcmV0Y2Fu" not in body and 'id="id_new_key_error"' in body
+    assert re.search(CHOSEN.format(kept.pk), body)
+    if "PRIVATE" in text:
+        assert "never paste it anywhere" in body
+
+
+def test_keys_of_others_are_not_chosen(page) -> None:
+    foreign = make_key(make_user(), name="not-mine")
+    answer = page.post("/keys/paste/", {"public_keys": [foreign.pk], "new_key": PUBLIC_KEY})
+    assert answer.status_code == 422 and "not-mine" not in answer.content.decode()
+    assert page.get("/keys/paste/").status_code == 405

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
+from providers import registry
 from providers.base import CONTAINER_IMAGE
 from sessions.forms import suggested_ceiling
 from sessions.models import AuditEvent, Session, SSHKey
@@ -214,3 +215,69 @@ def test_too_many_launches_are_refused_with_the_time_and_the_form(
     assert page.post("/launch/vastai/77/", terms).status_code == 302  # the same click, once more
     assert Session.objects.count() == 1
     assert AuditEvent.objects.filter(action="session.launch").count() == 1
+
+
+def test_the_page_and_the_estimate_list_what_would_be_tried(page, offer) -> None:
+    near = make_offer(base_price_per_hour=Decimal("0.41"), place="Norway", country="NO")
+    make_offer(base_price_per_hour=Decimal("0.60"))
+    text = page.get("/launch/vastai/77/").content.decode()
+    assert text.count('id="tries"') == 1 and near.machine_id in text and "same GPU" in text
+    terms = {"fallback": "gpu", "max_price_per_hour": "0.45", "disk_gb": "40"}
+
+    def tries(**more: str) -> str:
+        text = page.get("/estimate/vastai/77/", terms | more).content.decode()
+        return text[text.index('id="tries"') :]
+
+    assert 'hx-swap-oob="true"' in tries() and near.machine_id in tries()
+    assert near.machine_id not in tries(same_country="on")
+    assert near.machine_id not in tries(fallback="none")
+    assert "this offer or none" in tries(fallback="none")
+    assert "the next that fits costs $0.418/h" in tries(max_price_per_hour="0.41")
+    assert "no other offer is like this one" in tries(min_reliability="99.5")
+    assert near.machine_id in tries(fallback="nonsense", min_reliability="-3")
+
+
+def test_the_page_asks_the_database_a_constant_number_of_times(
+    page, person, offer, django_assert_max_num_queries
+) -> None:
+    page.get("/launch/vastai/77/")
+    with django_assert_max_num_queries(40) as few:
+        page.get("/launch/vastai/77/")
+    with django_assert_max_num_queries(40) as estimate:
+        page.get("/estimate/vastai/77/?disk_gb=50")
+    for _ in range(20):
+        make_offer()
+    make_key(person)
+    with django_assert_max_num_queries(40) as many:
+        page.get("/launch/vastai/77/")
+    with django_assert_max_num_queries(40) as estimates:
+        page.get("/estimate/vastai/77/?disk_gb=50")
+    # Alone, it asks once more: what the ceiling keeps out.
+    assert len(many) == len(few) - 1 and len(estimates) == len(estimate) - 1
+
+
+@pytest.mark.parametrize("name", ["image", "disk_gb", "hours", "max_price_per_hour", "new_key"])
+def test_a_wrong_field_has_the_focus_and_its_error_tied_to_it(page, offer, terms, name) -> None:
+    answer = page.post("/launch/vastai/77/", terms | {name: "!"})
+    [field] = re.findall(rf'<(?:input|textarea)[^>]* name="{name}"[^>]*>', answer.content.decode())
+    assert " autofocus" in field and 'aria-invalid="true"' in field
+    described = re.search(r'aria-describedby="([^"]*)"', field)
+    assert described and f"id_{name}_error" in described[1].split()
+    assert f'id="id_{name}_error"' in answer.content.decode()
+
+
+def test_only_the_first_of_wrong_fields_has_the_focus(page, offer, terms) -> None:
+    wrong = {"image": "!", "hours": "0", "max_price_per_hour": "x"}
+    text = page.post("/launch/vastai/77/", terms | wrong).content.decode()
+    assert text.count(" autofocus") == 1
+
+
+def test_a_script_is_counted_with_the_line_ends_of_the_machine(page, offer, terms) -> None:
+    limit = registry.capabilities("vastai").script_max_chars
+    script = "a\r\n" * (limit // 2)
+    assert page.post("/launch/vastai/77/", terms | {"startup_script": script}).status_code == 302
+    longer = terms | {"idempotency_key": str(uuid4()), "startup_script": script + "b\r\n"}
+    answer = page.post("/launch/vastai/77/", longer)
+    assert answer.status_code == 422
+    assert f"at most {limit} characters (it has {limit + 2})" in answer.content.decode()
+    assert f'data-count="{limit}"' in answer.content.decode()
