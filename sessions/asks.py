@@ -142,6 +142,10 @@ def _insert(owner, order: Order, offer: Offer, now: datetime) -> Session:
     return session
 
 
+def may_stop(user, session: Session) -> bool:
+    return session.owner_id == user.pk or user.has_perm("gpu_sessions.stop_all_sessions")
+
+
 def stop(session: Session, user, reason: str = "user", now: datetime | None = None) -> bool:
     """True when this call made it stop; False when it was stopping or ended already."""
     for _ in range(TRIES):

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 
 from providers import registry
 from providers.waits import span
@@ -17,6 +17,8 @@ from .states import WAITING, Resolution, State
 
 OPEN_LIMIT = 200
 ENDED_LIMIT = 20
+PERIODS = {1: "1 day", 7: "7 days", 30: "30 days", 0: "All"}  # of ended sessions, by days
+USUAL_PERIOD = 7
 ATTENTION, OPEN, ENDED = "attention", "open", "ended"
 
 
@@ -44,23 +46,42 @@ class Row:
     cost: money.Cost
     ends_soon: bool
 
+    @property
+    def stoppable(self) -> bool:
+        return self.session.state not in (State.STOPPING, State.ENDED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
+    """What is open: those that need a person before all others."""
+
     attention: list[Row]
     open: list[Row]
-    ended: list[Row]
-    more: int  # ended sessions that are not shown
-    page: int = 1
+    hidden: int = 0  # open sessions beyond those that are shown
 
     @property
     def rows(self) -> list[Row]:
-        return [*self.attention, *self.open, *self.ended]
+        return [*self.attention, *self.open]
 
     @property
-    def layout(self) -> tuple[tuple[str, str], ...]:
+    def layout(self) -> tuple[int, tuple[tuple[str, str], ...]]:
         """Which session stands where: as long as it is the same, single rows can be replaced."""
-        return tuple((row.session.code, row.section) for row in self.rows)
+        return self.hidden, tuple((row.session.code, row.section) for row in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """One page of the sessions that ended within so many days (0 = ever), newest first."""
+
+    rows: list[Row]
+    days: int
+    count: int
+    page: int
+    pages: int
+
+    @property
+    def period(self) -> str:
+        return PERIODS[self.days]
 
 
 def totals(visible: SessionQuerySet, now: datetime) -> Totals:
@@ -82,20 +103,32 @@ def totals(visible: SessionQuerySet, now: datetime) -> Totals:
     )
 
 
-def overview(visible: SessionQuerySet, now: datetime, number: int = 1) -> Overview:
-    """The open sessions, and one page of the ended ones, newest first. Five queries."""
-    whole = visible.select_related("owner").prefetch_related("attempts")
-    opened = [row(s, now) for s in whole.open().order_by("-created_at")[:OPEN_LIMIT]]
-    ended = visible.filter(state=State.ENDED)
-    count, start = ended.count(), (number - 1) * ENDED_LIMIT
-    shown = whole.filter(state=State.ENDED).order_by("-ended_at")[start : start + ENDED_LIMIT]
+def overview(visible: SessionQuerySet, now: datetime) -> Overview:
+    """Two queries. Trouble is looked for in all that is open, however many are shown."""
+    opened = list(visible.open().select_related("owner").order_by("-created_at"))
+    opened.sort(key=lambda session: not trouble(session, now))  # keeps the order otherwise
+    shown = opened[:OPEN_LIMIT]
+    prefetch_related_objects(shown, "attempts")
+    rows = [row(session, now) for session in shown]
     return Overview(
-        attention=[r for r in opened if r.section == ATTENTION],
-        open=[r for r in opened if r.section == OPEN],
-        ended=[row(s, now) for s in shown],
-        more=max(count - start - ENDED_LIMIT, 0),
-        page=number,
+        attention=[r for r in rows if r.section == ATTENTION],
+        open=[r for r in rows if r.section == OPEN],
+        hidden=len(opened) - len(shown),
     )
+
+
+def ended(visible: SessionQuerySet, now: datetime, days: int, number: int) -> Ended:
+    """Three queries. A page beyond the last one is the last one."""
+    found = visible.filter(state=State.ENDED)
+    if days:
+        found = found.filter(ended_at__gte=now - timedelta(days=days))
+    count = found.count()
+    pages = max(-(-count // ENDED_LIMIT), 1)
+    number = min(number, pages)
+    whole = found.select_related("owner").prefetch_related("attempts").order_by("-ended_at", "pk")
+    shown = whole[(number - 1) * ENDED_LIMIT : number * ENDED_LIMIT]
+    rows = [row(session, now) for session in shown]
+    return Ended(rows=rows, days=days, count=count, page=number, pages=pages)
 
 
 def row(session: Session, now: datetime) -> Row:

@@ -58,18 +58,20 @@ class Tailer:
     async def follow(self) -> None:
         async with commits.listening() as news:
             while True:
-                if await news() or self.totals_due():
-                    await self.push()
+                if (await news() or self.totals_due()) and await self.push():
                     await asyncio.sleep(BATCH_SECONDS)
 
     def totals_due(self) -> bool:
         return time.monotonic() - self.totals_at > TOTALS_SECONDS
 
-    async def push(self) -> None:
+    async def push(self) -> bool:
+        """Whether there was anything to send."""
         layer = get_channel_layer("local")
-        for push in await database_sync_to_async(self.collect)():
+        pushes = await database_sync_to_async(self.collect)()
+        for push in pushes:
             message = {"type": "live.push"} | asdict(push)
             await layer.group_send(push.group, message)
+        return bool(pushes)
 
     def collect(self) -> list[Push]:
         """What must be sent now; reads the database."""

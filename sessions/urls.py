@@ -1,11 +1,12 @@
 from django.urls import path
 
-from . import attention_views, audit_views, provider_views, views
+from . import attention_views, audit_views, bulk_views, provider_views, views
 
 urlpatterns = [
     path("strip/", views.strip, name="strip"),
     path("sessions/", views.session_list, name="sessions"),
     path("sessions/fragment/", views.list_fragment, name="list_fragment"),
+    path("sessions/stop/", bulk_views.sessions_stop, name="sessions_stop"),
     path("sessions/<uuid:pk>/", views.session_page, name="session"),
     path("sessions/<uuid:pk>/fragment/", views.session_fragment, name="session_fragment"),
     path("sessions/<uuid:pk>/stop/", views.session_stop, name="session_stop"),

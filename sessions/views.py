@@ -15,29 +15,32 @@ from django.views.decorators.http import require_POST, require_safe
 from . import asks, audit, limits, live, vault
 from .connect import alias
 from .models import Session
-from .overview import overview
-
-HIGHEST_PAGE = 10_000
+from .overview import PERIODS, USUAL_PERIOD, ended, overview
 
 
 @require_safe
 def session_list(request: HttpRequest) -> HttpResponse:
-    now = timezone.now()
-    visible = Session.objects.visible_to(request.user)
-    shown = overview(visible, now, page_number(request))
-    live_list = live.list_html(shown, push=False)
-    context = {
-        "list": shown,
-        "live_list": live_list,
-        "live": shown.page == 1,
+    """Open sessions, live; or with ?show=ended&days=7&page=2 those that have ended."""
+    now, visible = timezone.now(), Session.objects.visible_to(request.user)
+    context: dict[str, object] = {
         "sees_all": live.audience(request.user) == live.ALL,
+        "periods": PERIODS,
     }
+    if request.GET.get("show") == "ended":
+        context["ended"] = ended(visible, now, period(request), page_number(request))
+    else:
+        context["live_list"] = live.list_html(overview(visible, now), push=False)
     return render(request, "sessions/session_list.html", context)
+
+
+def period(request: HttpRequest) -> int:
+    given = request.GET.get("days", "")
+    return next((days for days in PERIODS if given == str(days)), USUAL_PERIOD)
 
 
 def page_number(request: HttpRequest) -> int:
     given = request.GET.get("page", "1")
-    return min(max(int(given), 1), HIGHEST_PAGE) if given.isdecimal() and len(given) < 6 else 1
+    return max(int(given), 1) if given.isdecimal() and len(given) < 6 else 1
 
 
 @require_safe
@@ -60,7 +63,7 @@ def session_page(request: HttpRequest, pk: UUID) -> HttpResponse:
         "parts": fragments,
         "page_title": live.page_title(session),
         "is_owner": session.owner_id == request.user.pk,
-        "may_stop": may_stop(request, session),
+        "may_stop": asks.may_stop(request.user, session),
     }
     return render(request, "sessions/session.html", context)
 
@@ -76,7 +79,7 @@ def session_fragment(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 def session_stop(request: HttpRequest, pk: UUID) -> HttpResponse:
     session = find(request, pk)
-    if not may_stop(request, session):
+    if not asks.may_stop(request.user, session):
         raise PermissionDenied
     own = session.owner_id == request.user.pk
     asks.stop(session, request.user, "user" if own else "admin")
@@ -86,7 +89,7 @@ def session_stop(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 def session_extend(request: HttpRequest, pk: UUID) -> HttpResponse:
     session = find(request, pk)
-    if not may_stop(request, session):
+    if not asks.may_stop(request.user, session):
         raise PermissionDenied
     extended = asks.extend(session, request.user, hours=1)
     if not extended and not request.htmx:
@@ -129,11 +132,6 @@ def again_later(response: HttpResponse, refusal: limits.TooMany) -> HttpResponse
 def find(request: HttpRequest, pk: UUID) -> Session:
     """404 for what does not exist and for what is not one's business alike."""
     return get_object_or_404(Session.objects.visible_to(request.user), pk=pk)
-
-
-def may_stop(request: HttpRequest, session: Session) -> bool:
-    own = session.owner_id == request.user.pk
-    return own or request.user.has_perm("gpu_sessions.stop_all_sessions")
 
 
 def answer(request: HttpRequest, session: Session) -> HttpResponse:

@@ -41,7 +41,7 @@ document.addEventListener("htmx:oobBeforeSwap", (e) => {
 });
 document.addEventListener("htmx:oobAfterSwap", (e) => {
   const fresh = document.getElementById(e.detail.target.id);
-  if (focused) document.getElementById(focused)?.focus();
+  if (focused) (document.getElementById(focused) ?? fresh?.querySelector("a"))?.focus();
   if (scrolled && fresh?.querySelector(".tl")) fresh.querySelector(".tl").scrollTop = scrolled;
   for (const d of fresh?.querySelectorAll("details") ?? []) d.open ||= unfolded.has(name(d));
 });
@@ -56,3 +56,41 @@ document.addEventListener("htmx:wsAfterMessage", () => {
 document.addEventListener("htmx:afterRequest", title);
 grow();
 setInterval(() => { grow(); late(); }, 1000);
+
+// ---- several sessions at once: what was picked stays picked when its row is replaced
+
+const bulk = document.getElementById("bulk");
+const all = document.getElementById("pick-all");
+const picked = new Set();
+const boxes = () => [...document.querySelectorAll("#session-list input[name=s]")];
+
+function count() {
+  const [here, on] = [boxes(), boxes().filter((box) => box.checked)];
+  picked.clear();
+  for (const box of on) picked.add(box.value);
+  all.checked = here.length > 0 && on.length === here.length;
+  all.indeterminate = on.length > 0 && !all.checked;
+  bulk.hidden = here.length === 0;
+  const words = on.length ? `${on.length} selected` : "";
+  const label = document.getElementById("picked");
+  if (label.textContent !== words) label.textContent = words;
+  const button = document.getElementById("bulk-stop");
+  button.disabled = on.length === 0;
+  button.textContent = on.length ? `Stop ${on.length} selected` : "Stop selected";
+}
+
+function pick(e) {
+  if (e.target === all) for (const box of boxes()) box.checked = all.checked;
+  if (e.target === all || e.target.name === "s") count();
+}
+
+if (bulk) {
+  all.closest("label").hidden = false;
+  document.addEventListener("change", pick);
+  document.addEventListener("htmx:oobAfterSwap", () => {
+    for (const box of boxes()) box.checked = picked.has(box.value);
+    count();
+  });
+  addEventListener("pageshow", count); // browsers bring back what was checked
+  count();
+}

@@ -183,11 +183,76 @@ def test_the_list_gets_rows_and_a_new_order_when_sessions_come_and_go(stream):
         await change(session, **ended)
         await stream.push()
         moved = [await link.receive_from(timeout=PATIENCE) for _ in range(2)]
-        assert 'id="session-list"' in moved[1] and "Ended" in moved[1]
+        assert 'id="session-list"' in moved[1] and "Nothing is rented" in moved[1]
         await link.disconnect()
 
     run()
     assert live.watched[live.list_group(audience)] == 0
+
+
+def moved(session: Session, state: str, **columns) -> None:
+    touch(session, state=state, state_since=timezone.now(), **columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"state": State.RUNNING}, ["success", "is running"]),
+        (
+            {"state": State.STOPPING, "outcome": "failed", "reason": "ssh_refused"},
+            ["error", "failed – SSH refused the key", "being destroyed"],
+        ),
+        ({"state": State.STOPPING, "outcome": "ok", "reason": "user"}, []),
+        ({"state": State.ENDED, "outcome": "ok", "reason": "user"}, ["info", "has ended"]),
+        ({"state": State.VERIFYING}, []),
+    ],
+    ids=["running", "failed", "stopping", "ended", "verifying"],
+)
+def test_ones_own_milestones_are_told_once(stream, columns, words):
+    session, _ = build("booting", timezone.now())
+    live.watched[live.owner_group(session.owner_id)] = 1
+    ended = {"ended_at": timezone.now()} if columns["state"] == State.ENDED else {}
+    moved(session, **columns, **ended)
+    told = stream.collect()
+    assert [push.group for push in told] == [live.owner_group(session.owner_id)] * bool(words)
+    for push in told:
+        assert all(word in push.text for word in [*words, f"/sessions/{session.pk}/"])
+    touch(session)
+    assert stream.collect() == []
+
+
+def test_what_happened_before_anybody_listened_is_not_told(stream):
+    session, _ = build("booting", timezone.now())
+    moved(session, State.RUNNING)
+    stream.versions = None
+    stream.collect()
+    live.watched[live.owner_group(session.owner_id)] = 1
+    touch(session)
+    assert stream.collect() == []
+
+
+def test_any_page_hears_of_ones_own_and_its_own_page_does_not(stream):
+    session, _ = build("key", timezone.now())
+    client, boss = login(session.owner), login(make_user(is_superuser=True))
+
+    @async_to_sync
+    async def run():
+        own_page, _ = await opened(path_of(session), client)
+        other_page, first = await opened("/ws/strip/", client)
+        elsewhere, seen = await opened("/ws/strip/", boss)
+        assert 'id="totals"' in first and 'id="beat"' in first and "session-list" not in first
+        assert 'id="alarm"' not in first and 'id="alarm"' in seen and 'id="alarm-count"' in seen
+        await database_sync_to_async(moved)(session, State.RUNNING)
+        await stream.push()
+        texts = [await own_page.receive_from(timeout=PATIENCE) for _ in range(2)]
+        assert 'id="session-head"' in texts[0] and 'id="totals"' in texts[1]
+        texts = [await other_page.receive_from(timeout=PATIENCE) for _ in range(2)]
+        assert "is running" in texts[0] and "<b>1</b> running" in texts[1]
+        assert "is running" not in await elsewhere.receive_from(timeout=PATIENCE)
+        for link in (own_page, other_page, elsewhere):
+            await link.disconnect()
+
+    run()
 
 
 def test_nobody_hears_of_somebody_elses_session(stream):
@@ -225,13 +290,14 @@ def test_who_sees_all_hears_of_all(stream):
     run()
 
 
+@pytest.mark.parametrize("path", ["/ws/sessions/", "/ws/strip/"])
 @pytest.mark.parametrize("origin", ["http://evil.example.org", ""])
-def test_another_or_no_origin_is_refused(origin):
+def test_another_or_no_origin_is_refused(origin, path):
     client = login(make_user())
 
     @async_to_sync
     async def run():
-        connected, _ = await socket("/ws/sessions/", client, origin).connect(timeout=PATIENCE)
+        connected, _ = await socket(path, client, origin).connect(timeout=PATIENCE)
         assert not connected
 
     run()
@@ -243,8 +309,13 @@ def test_without_a_login_and_for_foreign_sessions_it_closes():
 
     @async_to_sync
     async def run():
-        for client, code in ((None, 4401), (stranger, 4404)):
-            link = socket(path_of(session), client)
+        own = path_of(session)
+        for path, client, code in (
+            ("/ws/strip/", None, 4401),
+            (own, None, 4401),
+            (own, stranger, 4404),
+        ):
+            link = socket(path, client)
             await link.connect(timeout=PATIENCE)
             assert await closed_with(link) == code
             await link.disconnect()

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from providers import registry
-from sessions import audit, explain, live, vault
+from sessions import audit, explain, live, overview, vault
 from sessions.models import AuditEvent, Session
 from sessions.states import State
 from tests.factories import make_attempt, make_session, make_user
@@ -172,9 +172,6 @@ def test_connect_box_gives_command_config_and_host_key():
     assert connect.forget == "ssh-keygen -R '[ssh5.example.org]:39860'"
     assert connect.editor == f"vscode://vscode-remote/ssh-remote+{connect.alias}/root"
     assert connect.copy.endswith(f" {connect.alias}:/root/")
-    assert connect.forget == "ssh-keygen -R '[ssh5.example.org]:39860'"
-    assert connect.editor == f"vscode://vscode-remote/ssh-remote+{connect.alias}/root"
-    assert connect.copy.endswith(f" {connect.alias}:/root/")
     assert connect.fingerprint.startswith("SHA256:") and len(connect.fingerprint) == 50
     assert "IdentityFile ~/.ssh/gpu-" in connect.config
 
@@ -269,8 +266,11 @@ def test_list_queries_do_not_grow(django_assert_num_queries):
     owner = make_user()
     for scene in ("running", "ended", "unreachable", "booting", "stopping"):
         build(scene, timezone.now(), owner=owner)
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(4):
         live.list_push(str(owner.pk), timezone.now())
+    visible = Session.objects.visible_to(owner)
+    with django_assert_num_queries(3):
+        overview.ended(visible, timezone.now(), 7, 1)
 
 
 # ---- over HTTP
@@ -282,7 +282,7 @@ def test_list_puts_trouble_first_and_counts(client):
         build(scene, timezone.now(), owner=owner)
     client.force_login(owner)
     html = client.get(reverse("sessions")).content.decode()
-    assert html.index("Needs attention") < html.index("Open <") < html.index("Ended</h2>")
+    assert html.index("Needs attention") < html.index("Open <") and "Ended <" not in html
     totals = live.strip(owner)
     assert (totals.running, totals.open, totals.attention) == (2, 2, 1)
     assert totals.per_hour == Decimal("0.41") + Decimal("0.408")
@@ -294,15 +294,52 @@ def test_what_is_not_billed_counts_nothing():
     assert live.strip(session.owner).today == 0
 
 
+def test_trouble_is_found_however_many_are_open(monkeypatch):
+    owner, now = make_user(), timezone.now()
+    build("unreachable", now - timedelta(hours=1), owner=owner)
+    for _ in range(3):
+        build("booting", now, owner=owner)
+    monkeypatch.setattr(overview, "OPEN_LIMIT", 2)
+    shown = overview.overview(Session.objects.visible_to(owner), now)
+    assert [row.line for row in shown.rows][0] == "SSH does not answer"
+    assert (len(shown.attention), len(shown.open), shown.hidden) == (1, 1, 2)
+    assert "2 more open sessions are not shown" in live.list_html(shown, push=False)
+
+
+def ended_page(client, **query) -> str:
+    return client.get(reverse("sessions"), {"show": "ended"} | query).content.decode()
+
+
 def test_ended_sessions_are_paged(client):
     owner = make_user()
     for _ in range(21):
         make_session(State.ENDED, owner=owner)
     client.force_login(owner)
-    assert "Older (1)" in client.get(reverse("sessions")).content.decode()
-    second = client.get(reverse("sessions"), {"page": "2"}).content.decode()
-    assert second.count("row-s") == 1 and "ws-connect" not in second
-    assert client.get(reverse("sessions"), {"page": "9e9"}).status_code == 200
+    assert "Page 1 of 2" in ended_page(client)
+    for page in ("2", "99"):
+        second = ended_page(client, page=page)
+        assert second.count("row-s") == 1 and "/ws/sessions/" not in second
+        assert "days=7&amp;page=1" in second and 'ws-connect="/ws/strip/"' in second
+    assert client.get(reverse("sessions"), {"show": "ended", "page": "9e9"}).status_code == 200
+    assert "row-s" not in client.get(reverse("sessions")).content.decode()
+
+
+def test_ended_sessions_of_a_period(client):
+    owner, now = make_user(), timezone.now()
+    for days in (0, 3, 20, 100):
+        make_session(State.ENDED, owner=owner, ended_at=now - timedelta(days=days, minutes=1))
+    client.force_login(owner)
+    counts = {days: ended_page(client, days=days).count("row-s") for days in ("1", "7", "30", "0")}
+    assert counts == {"1": 1, "7": 2, "30": 3, "0": 4}
+    for nonsense in ("", "8", "x"):
+        assert ended_page(client, days=nonsense).count("row-s") == 2
+
+
+def test_empty_lists_lead_to_the_offers(client):
+    client.force_login(make_user())
+    for html in (client.get(reverse("sessions")).content.decode(), ended_page(client)):
+        assert f'<a class="btn go" href="{reverse("offers")}">Find an offer</a>' in html
+    assert "Nothing ended in the last 7 days" in html
 
 
 ROUTES = [("get", "session"), ("get", "session_fragment"), ("post", "session_stop"),
