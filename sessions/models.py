@@ -76,6 +76,7 @@ class Session(models.Model):
     image = models.CharField(max_length=300)
     disk_gb = models.PositiveIntegerField()
     startup_script = models.TextField(blank=True)
+    idle_minutes = models.PositiveSmallIntegerField(null=True)  # None = no stop when idle
     public_keys = models.JSONField(default=list)  # of the person, as they were at launch
 
     # secrets, encrypted (vault.py); erased at the end
@@ -99,6 +100,11 @@ class Session(models.Model):
     host_key_changed = models.BooleanField(default=False)  # nothing is run there any more
     found = models.JSONField(default=dict)  # gpus [[name, memory_mb]], driver, cuda, problems []
     unreachable_since = models.DateTimeField(null=True)
+
+    # the stop when idle, while running
+    idle_from = models.DateTimeField(null=True)  # somebody said "in use": samples before are void
+    idle_warned_at = models.DateTimeField(null=True)
+    idle_stops_at = models.DateTimeField(null=True)  # as announced by that warning; never earlier
 
     # the engine
     due_at = models.DateTimeField()
@@ -211,6 +217,21 @@ class Attempt(models.Model):
             return now
         missed_at = self.first_absence_at or self.gone_at
         return self.ended_itself_at or self.destroy_accepted_at or missed_at
+
+
+class GPUSample(models.Model):
+    """What one look at a running session saw of its GPUs. None = the machine did not tell."""
+
+    session = models.ForeignKey(Session, on_delete=models.CASCADE, related_name="gpu_samples")
+    at = models.DateTimeField(db_index=True)
+    load = models.PositiveSmallIntegerField(null=True)  # per cent, of the busiest GPU
+    memory_mb = models.PositiveIntegerField(null=True)  # in use, on all GPUs together
+
+    class Meta:
+        indexes = [models.Index(fields=["session", "at"])]
+
+    def __str__(self) -> str:
+        return f"{self.at:%H:%M:%S} {self.load} %"
 
 
 class AuditEventQuerySet(models.QuerySet):
