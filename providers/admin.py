@@ -6,6 +6,14 @@ from django.http import HttpRequest
 from .models import CallHour, Experience, Lane, Offer, ProviderHealth, Snapshot
 
 
+class NamedValues(admin.AllValuesFieldListFilter):
+    """A filter without a link for "nothing", which would have no name."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.lookup_choices = [value for value in self.lookup_choices if value]
+
+
 class ReadOnly(admin.ModelAdmin):
     """Superusers may look. Nobody may add, change or delete, one by one or in bulk."""
 

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from providers.admin import ReadOnly
+from providers.admin import NamedValues, ReadOnly
 
 from .models import Attempt, AuditEvent, Deployment, Heartbeat, Session, Sighting, Slot, SSHKey
 
@@ -15,7 +15,7 @@ for queue_model in (Failure, OrmQ, Schedule, Success):  # a schedule row runs an
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnly):
     list_display = ("sequence", "at", "action", "actor", "session_code", "provider", "reason")
-    list_filter = (("at", admin.DateFieldListFilter), "action", "provider", "actor")
+    list_filter = (("at", admin.DateFieldListFilter), "action", ("provider", NamedValues), "actor")
     search_fields = (
         "session_code__exact", "label__exact", "request_id__exact", "actor__exact",
         "action__startswith", "reason__icontains",
@@ -29,7 +29,7 @@ class AuditEventAdmin(ReadOnly):
 class SessionAdmin(ReadOnly):
     list_display = ("code", "owner", "state", "outcome", "reason", "provider", "gpu_name",
                     "created_at", "expires_at", "ended_at")  # fmt: skip
-    list_filter = ("state", "outcome", "reason", "provider")
+    list_filter = ("state", "outcome", ("reason", NamedValues), "provider")
     list_select_related = ("owner",)
     search_fields = ("code__exact", "owner__username", "gpu_name")
     exclude = ("checker_key", "generated_key")
@@ -40,7 +40,7 @@ class SessionAdmin(ReadOnly):
 class AttemptAdmin(ReadOnly):
     list_display = ("label", "session", "provider", "instance_id", "outcome", "resolution",
                     "sent_at", "gone_at")  # fmt: skip
-    list_filter = ("resolution", "outcome", "provider")
+    list_filter = ("resolution", ("outcome", NamedValues), "provider")
     list_select_related = ("session",)
     search_fields = ("label__exact", "instance_id__exact", "session__code__exact")
     ordering = ("-created_at",)
