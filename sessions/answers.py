@@ -102,7 +102,7 @@ def destroyed(
     if done and not attempt.is_closed:  # a late answer takes no proof back
         columns |= {"destroy_accepted_at": now, **NO_ABSENCE}
     if answer.outcome == DestroyOutcome.NOT_FOUND and attempt.destroy_tries == 1:
-        columns |= ended_itself(attempt, now)
+        columns |= ended_itself(session, attempt, now)
     Attempt.objects.filter(pk=attempt.pk).update(**columns)
     note(
         session, attempt, "provider.destroy.result", now,

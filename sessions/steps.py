@@ -199,8 +199,9 @@ def read_instance(session: Session, action: lifecycle.ReadInstance, now: datetim
 
 def gone(session: Session, action: lifecycle.Gone, now: datetime) -> Done:
     attempt = attempt_of(session)
-    proof = [str(t) for t in (attempt.first_absence_at, attempt.last_absence_at)]
-    ended = {} if attempt.destroy_sent_at else ended_itself(attempt, attempt.first_absence_at)
+    missed_at = attempt.first_absence_at
+    proof = [str(t) for t in (missed_at, attempt.last_absence_at)]
+    ended = {} if attempt.destroy_sent_at else ended_itself(session, attempt, missed_at)
     with transaction.atomic():
         resolve(attempt, Resolution.GONE, now, gone_at=now, **ended)
         change(session, now=now)
@@ -208,9 +209,11 @@ def gone(session: Session, action: lifecycle.Gone, now: datetime) -> Done:
     return True
 
 
-def ended_itself(attempt: Attempt, missed_at: datetime | None) -> dict[str, datetime]:
+def ended_itself(
+    session: Session, attempt: Attempt, missed_at: datetime | None
+) -> dict[str, datetime]:
     """The column, if its own switch must have ended it before it was missed."""
-    at = switch.fired(attempt, missed_at)
+    at = switch.fired(session, attempt, missed_at)
     return {"ended_itself_at": at} if at else {}
 
 

@@ -15,7 +15,6 @@ from .rules import MAX_HOURS, RULES
 from .states import State
 
 WARN_BEFORE = timedelta(minutes=10)
-LISTED_FOR = 600  # seconds that a listing may go on to show a machine that is gone
 
 
 def exists(attempt: Attempt) -> bool:
@@ -60,14 +59,14 @@ def late(session: Session, attempt: Attempt, now: datetime) -> bool:
     return now >= attempt.switch_at - WARN_BEFORE
 
 
-def fired(attempt: Attempt, missed_at: datetime | None) -> datetime | None:
+def fired(session: Session, attempt: Attempt, missed_at: datetime | None) -> datetime | None:
     """When its switch must have fired, for a machine that nobody destroyed and that was missed
     first at `missed_at`. None = it was not its switch, or nobody can say."""
     at = fires_at(attempt) if attempt.switch_seen_at else None
-    alive = attempt.last_seen_at
     if at is None or missed_at is None or missed_at < at:
         return None
-    return None if alive and alive > at + span(LISTED_FOR) else at
+    outlived = session.ssh_seen_at and session.ssh_seen_at > at + span(2 * dead_man.TICK_SECONDS)
+    return None if outlived else at
 
 
 @dataclass(frozen=True, kw_only=True)

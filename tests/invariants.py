@@ -125,6 +125,8 @@ def destroys_intended(seen: Evidence) -> list[str]:
     intents, sent = seen.intents("destroy"), defaultdict(list)
     wrong = []
     for request in seen.requests("destroy"):
+        if request.get("own_key"):
+            continue  # see ends_itself_late
         sent[request["label"]].append(request["at"])
         if request["label"] not in labels:
             wrong.append(f"{request['path']} was destroyed, label {request['label']!r}")
@@ -137,6 +139,22 @@ def destroys_intended(seen: Evidence) -> list[str]:
             event["reason"] and event["actor"]
         ):
             wrong.append(f"destroy of {event['label']} without a reason")
+    return wrong
+
+
+def ends_itself_late(seen: Evidence) -> list[str]:
+    """A machine destroys itself, and nothing else, only after the end of its session (I10)."""
+    ends = {session["id"]: session["expires_at"] for session in seen.sessions}
+    by_label = {attempt["label"]: attempt for attempt in seen.attempts}
+    wrong = []
+    for request in seen.wire:
+        if not request.get("own_key") or request["operation"] not in MUTATIONS:
+            continue
+        attempt = by_label.get(request["label"])
+        if request["operation"] != "destroy" or attempt is None:
+            wrong.append(f"{request['method']} {request['path']} with the key of an instance")
+        elif request["at"] < ends[attempt["session_id"]]:
+            wrong.append(f"{request['label']} destroyed itself before its session's end")
     return wrong
 
 
@@ -254,6 +272,7 @@ INVARIANTS: tuple[Callable[[Evidence], list[str]], ...] = (
     created_once,
     creates_intended,
     destroys_intended,
+    ends_itself_late,
     states_in_order,
     ended_is_ended,
     attempts_in_turn,

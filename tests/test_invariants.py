@@ -22,7 +22,7 @@ def clean() -> Evidence:
     """One session from launch to proof, and a machine of somebody else."""
     session = {
         "id": "s", "code": "session000000001", "state": "ended", "outcome": "ok", "reason": "user",
-        "ended_at": at(60), "checker_key": "", "generated_key": "",
+        "ended_at": at(60), "expires_at": at(45), "checker_key": "", "generated_key": "",
     }  # fmt: skip
     attempt = {
         "session_id": "s", "label": LABEL, "number": 1, "resolution": "gone", "instance_id": "7",
@@ -107,6 +107,9 @@ PLANTED = [
     ("destroys_intended", changed("audit", 7, at=at(50.05))),
     ("destroys_intended", changed("audit", 7, reason="")),
     ("destroys_intended", changed("wire", 1, label="")),
+    ("ends_itself_late", changed("wire", 1, own_key=True, at=at(44))),
+    ("ends_itself_late", added("wire", 0, own_key=True, operation="change")),
+    ("ends_itself_late", changed("wire", 1, own_key=True, label="gb1-unknown")),
     ("states_in_order", changed("sessions", 0, state="running")),
     ("states_in_order", changed("audit", 2, data={"from": "booting", "to": "running"})),
     ("ended_is_ended", changed("sessions", 0, outcome="")),
@@ -124,6 +127,11 @@ PLANTED = [
 
 def test_a_clean_history_has_no_violation() -> None:
     assert check_invariants(clean()) == []
+
+
+def test_a_machine_may_end_itself_after_the_end() -> None:
+    seen = without_intents("destroy")(clean())
+    assert check_invariants(changed("wire", 1, own_key=True)(seen)) == []
 
 
 @pytest.mark.parametrize(("rule", "plant"), PLANTED)

@@ -437,10 +437,12 @@ class World:
         at = (
             "created_at",
             "sent_at",
+            "answered_at",
             "resolved_at",
             "gone_at",
             "ready_at",
             "ended_at",
+            "expires_at",
             "destroy_accepted_at",
             "first_absence_at",
         )

@@ -186,6 +186,17 @@ def test_a_machine_that_was_gone_before_its_time_did_not_end_itself(world, owner
     assert attempt(session).ended_itself_at is None
 
 
+def test_a_machine_that_was_logged_in_to_later_did_not_end_itself(world, owner, machine):
+    """Its switch was taken out; somebody destroyed it by hand after that."""
+    session = running(world, owner)
+    for_a_while(world, 3)
+    fires = attempt(session).switch_at + GRACE
+    Session.objects.update(ssh_seen_at=fires + timedelta(minutes=5))
+    asleep_until(world, fires + timedelta(hours=1))
+    ended(world, session)
+    assert attempt(session).ended_itself_at is None
+
+
 def test_nobody_claims_it_of_a_switch_that_never_spoke(world, owner, machine):
     session = running(world, owner)
     asleep_until(world, attempt(session).switch_at + GRACE * 3)
