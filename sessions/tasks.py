@@ -5,7 +5,7 @@ import logging
 from django.utils import timezone
 from django_q.models import Schedule
 
-from providers import jobs
+from providers import jobs, registry
 
 from . import audit, identity, reconcile, slices, sweep
 
@@ -35,9 +35,11 @@ def canary() -> None:
 
 
 def prepare() -> None:
-    """Rows that must exist before the first slice."""
+    """Rows that must exist before the first slice, and the readings that it must not wait for."""
     identity.ensure()
     jobs.ensure_rows()
+    for provider in registry.names():  # a restart may come with the key of another account
+        jobs.want_listing(provider, timezone.now(), 0)
     Schedule.objects.get_or_create(
         func=BACKSTOP,
         defaults={"name": "backstop", "schedule_type": Schedule.MINUTES, "minutes": 1},

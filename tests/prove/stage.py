@@ -7,25 +7,24 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.invariants import MUTATIONS, Evidence, Row, find_secrets, instants, with_data
+from tests.postgresql import programs
+from tests.stores import Postgresql, Sqlite
 from tests.world import PROVIDERS, Template, World, until
-
-DATABASE = "gpubroker.sqlite3"
 
 
 class Stage(World):
     """A world without the zoo at first, so that other brokers' machines are seen for themselves."""
 
-    database = "sqlite"
-
     def __init__(self, directory: Path, template: Template, clock: float = 20) -> None:
         super().__init__(directory, template, clock)
         self.others: list[str] = []  # beginnings of other brokers' labels
+        self.backups: dict[str, Sqlite | Postgresql] = {}
 
     def seed_zoo(self, provider: str) -> None:
         """Later, see populate()."""
@@ -33,6 +32,13 @@ class Stage(World):
     def populate(self) -> None:
         for provider in PROVIDERS:
             super().seed_zoo(provider)
+
+    def rent(self, offers: Iterable[dict]) -> list[str]:
+        """All at once, until they run."""
+        pks = [self.launch(offer) for offer in offers]
+        for pk in pks:
+            self.wait_state(pk, "running")
+        return pks
 
     # -- processes
 
@@ -91,20 +97,18 @@ class Stage(World):
 
     def back_up(self, name: str) -> None:
         """Consistent, while everything runs."""
-        source = sqlite3.connect(self.data / DATABASE, timeout=20)
-        target = sqlite3.connect(self.directory / name)
-        source.backup(target)
-        source.close()
-        target.close()
+        directory = self.directory / name
+        directory.mkdir()
+        copy = backed_up(self.store, directory)
+        self.backups[name] = copy
 
     def exchange(self, name: str, keep: str = "") -> datetime:
         """Everything stops, another database takes the place of this one, everything starts."""
         self.kill("web", "worker")
         if keep:
             self.back_up(keep)
-        for path in self.data.glob(f"{DATABASE}*"):
-            path.unlink()
-        shutil.copy(self.directory / name, self.data / DATABASE)
+        self.store = put_back(self.backups[name], self.store)
+        self.environment |= self.store.environment
         return self.come_up()
 
     def wait_anchored(self) -> None:
@@ -119,11 +123,10 @@ class Stage(World):
 
     def tamper(self, count: int, seed: int) -> dict:
         """On a copy: what tests.prove.tamper says."""
-        copy = self.directory / "copy"
-        copy.mkdir()
-        self.back_up(f"copy/{DATABASE}")
+        self.back_up("copy")
         command = [sys.executable, "-m", "tests.prove.tamper", str(count), str(seed)]
-        environment = self.environment | {"GPUBROKER_DATA_DIR": str(copy)}
+        where = {"GPUBROKER_DATA_DIR": str(self.directory / "copy")}
+        environment = self.environment | where | self.backups["copy"].environment
         done = subprocess.run(
             command, env=environment, cwd=self.directory, capture_output=True, text=True,
             timeout=600,
@@ -196,3 +199,34 @@ class Neighbour(Stage):
         self.others.append(self.first.prefix())
         self.first.others.append(self.prefix())
         return self
+
+
+def backed_up(store: Sqlite | Postgresql, directory: Path) -> Sqlite | Postgresql:
+    if isinstance(store, Postgresql):
+        return dumped(store, directory.name)
+    copy = Sqlite(directory)
+    source, target = sqlite3.connect(store.path, timeout=20), sqlite3.connect(copy.path)
+    source.backup(target)
+    source.close()
+    target.close()
+    return copy
+
+
+def dumped(store: Postgresql, name: str) -> Postgresql:
+    """A dump, read into a database of its own."""
+    database = f"{store.database[-40:]}-{name}"
+    url = store.cluster.create(database)
+    dump = "".join(text.decode() for _, text in store.contents())
+    command = [str(programs() / "psql"), "-q", "-v", "ON_ERROR_STOP=1", url]
+    done = subprocess.run(command, input=dump, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return Postgresql(store.cluster, database)
+
+
+def put_back(backup: Sqlite | Postgresql, present: Sqlite | Postgresql) -> Sqlite | Postgresql:
+    """Where nobody is connected any more."""
+    if isinstance(backup, Postgresql) or isinstance(present, Postgresql):
+        return backup
+    present.remove()
+    shutil.copy(backup.path, present.path)
+    return present

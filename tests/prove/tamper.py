@@ -117,7 +117,7 @@ def flip(dice: random.Random, column: str, sequence: int) -> None:
     if connection.vendor == "sqlite":
         execute(f"UPDATE {TABLE} SET {column} = CAST(%s AS TEXT) {where}", bytes(content))
     else:
-        text = content.decode(errors="surrogateescape").replace("\x00", "\ufffd")
+        text = content.decode(errors="replace").replace("\x00", "\ufffd")
         execute(f"UPDATE {TABLE} SET {column} = CAST(%s AS {COLUMNS[column]}) {where}", text)
 
 
