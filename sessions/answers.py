@@ -21,13 +21,15 @@ from providers.models import Kind
 from . import hardware, market, ssh, switch
 from .calls import AttachCall, Call, CreateCall, DestroyCall, ReadCall, SSHCall
 from .evidence import observed, rules
-from .models import Attempt, Session
+from .models import Attempt, GPUSample, Session
 from .moves import StaleSession, change
 from .rules import UNREACHABLE_AFTER, Rules
 from .states import Resolution, State
 from .steps import ended_itself, note
 
 logger = logging.getLogger(__name__)
+
+SAMPLES_KEPT = timedelta(hours=24)
 
 
 def apply(call: Call, answer: object, now: datetime) -> None:
@@ -153,6 +155,7 @@ def checked(
     columns = _verdict(answer, call.target, session, own, now)
     if session.state == State.RUNNING:
         columns |= _reachability(answer, session, now)
+        _keep_sample(answer, session, now)
     if session.state == State.VERIFYING and answer.stage == "gpu":
         columns["found"] = _found(answer, attempt)
         columns["verified_at"] = now
@@ -164,8 +167,17 @@ def checked(
         _hear_switch(answer.also, session, attempt, now)
     retry = own.ssh_retry if session.state == State.VERIFYING else own.ssh_watch
     _change(session, now, due_at=now + timedelta(seconds=retry), **columns)
-    if columns.get("found") or answer.host_key_changed:
+    judged_at_once = session.state == State.RUNNING and session.idle_minutes
+    if columns.get("found") or answer.host_key_changed or judged_at_once:
         _change(session, now, due_at=now)
+
+
+def _keep_sample(answer: ssh.Check, session: Session, now: datetime) -> None:
+    """One row for each look that got in, also when the GPU did not tell."""
+    GPUSample.objects.filter(at__lt=now - SAMPLES_KEPT).delete()
+    if answer.stage in ("key", "gpu"):
+        told = {"load": answer.load, "memory_mb": answer.memory_used_mb}
+        GPUSample.objects.create(session=session, at=now, **told)
 
 
 def _hear_switch(output: str, session: Session, attempt: Attempt, now: datetime) -> None:

@@ -14,6 +14,7 @@ from providers import registry
 from providers.models import Offer, ProviderHealth
 
 from . import audit, identity, keys, limits, vault
+from .idle import MAX_MINUTES, MIN_MINUTES
 from .models import Session
 from .moves import StaleSession, change
 from .moves import stop as move_to_stopping
@@ -48,6 +49,7 @@ class Order:
     startup_script: str = ""
     public_keys: list[str] = field(default_factory=list)  # normalised lines
     generate_key: bool = False
+    idle_minutes: int | None = None  # None = no stop when idle
 
 
 def launch(owner, order: Order, now: datetime | None = None) -> Session:
@@ -76,6 +78,8 @@ def _check(order: Order, now: datetime) -> Offer:
         raise LaunchRefused("", "The marketplace has not confirmed our account yet. Try again.")
     if not 1 <= order.hours <= MAX_HOURS:
         raise LaunchRefused("hours", f"Between 1 and {MAX_HOURS} hours.")
+    if not idle_minutes_possible(order.idle_minutes):
+        raise LaunchRefused("idle_minutes", f"Between {MIN_MINUTES} and {MAX_MINUTES} minutes.")
     offer = Offer.objects.filter(provider=order.provider, offer_id=order.offer_id).first()
     if offer is None or not offer.listed:
         raise LaunchRefused("", "This offer is no longer listed.")
@@ -122,6 +126,7 @@ def _insert(owner, order: Order, offer: Offer, now: datetime) -> Session:
         image=order.image,
         disk_gb=order.disk_gb,
         startup_script=order.startup_script,
+        idle_minutes=order.idle_minutes,
         public_keys=order.public_keys + ([extra.public_line] if extra else []),
         checker_key=vault.seal(own.private_pem, f"checker:{pk}"),
         checker_public_key=own.public_line,
@@ -134,6 +139,7 @@ def _insert(owner, order: Order, offer: Offer, now: datetime) -> Session:
         "disk_gb": order.disk_gb,
         "hours": order.hours,
         "fallback": order.fallback,
+        "idle_minutes": order.idle_minutes,
     }
     audit.append(
         "session.launch", session=session, actor=actor(owner), provider=order.provider,
@@ -182,6 +188,44 @@ def _extend(session: Session, user, new: datetime, now: datetime) -> None:
     with transaction.atomic():
         change(session, now=now, expires_at=new)
         audit.append("session.extend", session=session, actor=actor(user), data=data, now=now)
+
+
+def idle_minutes_possible(minutes: int | None) -> bool:
+    return minutes is None or MIN_MINUTES <= minutes <= MAX_MINUTES
+
+
+def idle_stop(session: Session, user, minutes: int | None, now: datetime | None = None) -> bool:
+    """Another time after which an idle machine is stopped; None = never. It counts from now.
+
+    False when the session is stopping or the time is none that can be.
+    """
+    if not idle_minutes_possible(minutes):
+        return False
+    return _in_use(session, user, "session.idle_stop", now, idle_minutes=minutes)
+
+
+def keep_running(session: Session, user, now: datetime | None = None) -> bool:
+    """ "I am still using it": an announced stop is off, and idleness counts from now."""
+    return _in_use(session, user, "session.keep_running", now)
+
+
+def _in_use(session: Session, user, what: str, now: datetime | None, **columns: Any) -> bool:
+    now = now or timezone.now()
+    anew = {"idle_from": now, "idle_warned_at": None, "idle_stops_at": None}
+    for _ in range(TRIES):
+        session.refresh_from_db()
+        if session.state in (State.STOPPING, State.ENDED):
+            return False
+        before = {f"{name}_before": getattr(session, name) for name in columns}
+        try:
+            with transaction.atomic():
+                change(session, now=now, **anew, **columns)
+                data = columns | before
+                audit.append(what, session=session, actor=actor(user), data=data, now=now)
+        except StaleSession:
+            continue
+        return True
+    raise StaleSession(session.code)
 
 
 def actor(user) -> str:

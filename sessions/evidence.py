@@ -8,12 +8,13 @@ from typing import Any
 from providers import catalog, registry
 from providers.base import CreateOutcome, Instance, InstanceState
 from providers.models import ProviderHealth, Snapshot
-from providers.waits import span
+from providers.waits import seconds, span
 
 from . import identity
 from .facts import AttemptFacts, Facts, Seen
+from .idle import Sample, Watch
 from .models import Attempt, Session
-from .rules import Rules, rules_for
+from .rules import RULES, Rules, rules_for
 from .states import State
 
 # Create calls that say nothing about the offer do not use up the person's five tries.
@@ -97,7 +98,27 @@ def gather(session: Session, scene: Scene, now: datetime) -> Facts:
         hardware=tuple(session.found["problems"]) if session.found else None,
         ssh_message=session.ssh_message,
         ssh_checked_at=session.ssh_checked_at,
+        idle=watch(session, now),
     )
+
+
+def watch(session: Session, now: datetime) -> Watch | None:
+    """Nobody is stopped for idleness before the machine is theirs, or without having asked."""
+    if session.state != State.RUNNING or not session.idle_minutes:
+        return None
+    needed = 60 * session.idle_minutes + RULES.idle_notice + RULES.idle_gap
+    counting = samples(session, now - span(needed))
+    return Watch(
+        seconds=seconds(60 * session.idle_minutes),
+        samples=[s for s in counting if session.idle_from is None or s.at > session.idle_from],
+        stops_at=session.idle_stops_at,
+    )
+
+
+def samples(session: Session, since: datetime) -> list[Sample]:
+    """Oldest first."""
+    rows = session.gpu_samples.filter(at__gte=since).order_by("at", "pk")
+    return [Sample(**row) for row in rows.values("at", "load", "memory_mb")]
 
 
 def find(attempt: Attempt, instances: tuple[Instance, ...]) -> Instance | None:

@@ -22,6 +22,12 @@ REASONS: dict[str, Reason] = {
         "The session came to the time that was fixed at launch, or by the last extension.",
         "Launch again, or extend a session before its countdown runs out.",
     ),
+    "idle": Reason(
+        "Stopped because the GPU was idle",
+        "Every look at the GPU found it unused for the time that was chosen, a warning was given, "
+        "and nobody said that the machine is in use.",
+        "Choose a longer time, or none, for work that leaves the GPU alone for a while.",
+    ),
     "boot_timeout": Reason(
         "The machine did not start in time",
         "The marketplace created it, but it never said that it runs at an address.",
@@ -218,6 +224,25 @@ def _switch(row: AuditEvent) -> tuple[str, str]:
     return "The machine’s own switch is set", f"for the end at {str(row.data['until'])[11:16]} UTC"
 
 
+def _idle_stop(row: AuditEvent) -> tuple[str, str]:
+    minutes = row.data.get("idle_minutes")
+    return (f"Stops when idle for {minutes} min" if minutes else "Stop when idle turned off"), ""
+
+
+def _idle_warned(row: AuditEvent) -> tuple[str, str]:
+    return f"Idle: stops at {str(row.data['stops_at'])[11:16]} UTC unless it is used", _looks(row)
+
+
+def _idle_stopped(row: AuditEvent) -> tuple[str, str]:
+    return f"Was idle for {row.data.get('minutes')} min", _looks(row)
+
+
+def _looks(row: AuditEvent) -> str:
+    first, last = (str(row.data[name])[11:19] for name in ("first", "last"))
+    highest = row.data["highest_load"]
+    return f"{row.data['samples']} looks from {first} to {last} UTC, GPU at most {highest} % busy"
+
+
 def _fixed(text: str) -> Callable[[AuditEvent], tuple[str, str]]:
     return lambda row: (text, _words(row))
 
@@ -226,6 +251,11 @@ SENTENCES: Mapping[str, Callable[[AuditEvent], tuple[str, str]]] = {
     "session.state": _state,
     "session.launch": _fixed("Launch requested"),
     "session.extend": _extend,
+    "session.idle_stop": _idle_stop,
+    "session.keep_running": _fixed("Kept running: still in use"),
+    "idle.warned": _idle_warned,
+    "idle.called_off": _fixed("No longer idle: the announced stop does not come"),
+    "idle.stopped": _idle_stopped,
     "session.key_downloaded": _fixed("Private key downloaded"),
     "provider.create.intent": _create,
     "provider.create.result": _result,

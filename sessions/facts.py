@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from providers.base import InstanceState
 
+from .idle import Watch
 from .states import Resolution, State
 
 
@@ -74,3 +75,4 @@ class Facts:
     hardware: tuple[str, ...] | None = None  # None = not read; empty = what was sold
     ssh_message: str = ""
     ssh_checked_at: datetime | None = None
+    idle: Watch | None = None  # None = no stop when idle

@@ -15,10 +15,17 @@ from providers.models import Offer
 
 from . import keys
 from .asks import Order
+from .idle import IDLE_LOAD, MAX_MINUTES, MIN_MINUTES
 from .models import SSHKey
 from .rules import DEFAULT_HOURS, MAX_HOURS
 
 HEADROOM = Decimal("1.05")
+IDLE_HELP = (
+    f"Empty: never. Idle = every look, one a minute, finds each GPU at most {IDLE_LOAD} % busy and "
+    "its memory in use unchanged. Downloads, the CPU and logins do not count as use, and short "
+    "bursts between two looks may be missed. While SSH fails nothing counts as idle. You are "
+    "warned 10 minutes before, and can keep it running with one click."
+)
 CENT_OF_A_CENT = Decimal("0.0001")
 FALLBACKS = [
     ("gpu", "Try the next cheapest with the same GPU"),
@@ -125,6 +132,26 @@ class KeyBox(forms.Form):
             self.fields[name].widget.attrs["autofocus"] = True
 
 
+class IdleMinutes(forms.IntegerField):
+    """Empty = never. The datalist `idle-choices` stands on the page."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            label="Stop when idle for, minutes",
+            required=False,
+            min_value=MIN_MINUTES,
+            max_value=MAX_MINUTES,
+            widget=forms.NumberInput(attrs={"list": "idle-choices", "placeholder": "never"}),
+            help_text=IDLE_HELP,
+        )
+
+
+class IdleForm(forms.Form):
+    """The same, on the page of a session."""
+
+    idle_minutes = IdleMinutes()
+
+
 class LaunchForm(KeyBox):
     """All terms of a rental. Money in USD per hour with the disk."""
 
@@ -154,6 +181,7 @@ class LaunchForm(KeyBox):
     min_reliability = forms.DecimalField(
         label="at least so reliable, %", min_value=0, max_value=100, required=False
     )
+    idle_minutes = IdleMinutes()
     startup_script = Script(
         required=False,
         strip=False,
@@ -221,6 +249,7 @@ class LaunchForm(KeyBox):
             startup_script=data["startup_script"],
             public_keys=lines,
             generate_key=data["generate_key"],
+            idle_minutes=data["idle_minutes"],
         )
 
 

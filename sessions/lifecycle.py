@@ -7,6 +7,7 @@ from typing import Any
 
 from providers.base import CreateOutcome, InstanceState
 
+from . import idle
 from . import rules as limits
 from .facts import AttemptFacts, Facts
 from .rules import Rules
@@ -74,6 +75,27 @@ class Move:
 
 
 @dataclass(frozen=True)
+class WarnIdle:
+    """Announce the stop of an idle machine, on record, before it comes."""
+
+    stops_at: datetime
+    proof: idle.Idle
+
+
+@dataclass(frozen=True)
+class CallOffIdle:
+    """It is in use again, or nobody knows: the announced stop does not come."""
+
+
+@dataclass(frozen=True)
+class StopIdle:
+    """`stops_at` as it was announced: a person may have called it off meanwhile."""
+
+    stops_at: datetime
+    proof: idle.Idle
+
+
+@dataclass(frozen=True)
 class Destroy:
     pass
 
@@ -90,7 +112,7 @@ class Gone:
 
 Action = (
     Wait | TryOffer | Create | Look | Adopt | NotCreated | Observe | AttachKey | CheckSSH | Move
-    | Destroy | ReadInstance | Gone
+    | WarnIdle | CallOffIdle | StopIdle | Destroy | ReadInstance | Gone
 )  # fmt: skip
 
 FATAL = {
@@ -196,7 +218,19 @@ def _running(facts: Facts, rules: Rules, now: datetime) -> Action:
     absent = _absent(facts, rules, now)
     if absent:
         return absent
-    return _check_ssh(facts, rules.ssh_watch, now, until=facts.expires_at)
+    unused = _unused(facts.idle, rules, now) if facts.idle else None
+    return unused or _check_ssh(facts, rules.ssh_watch, now, until=facts.expires_at)
+
+
+def _unused(watch: idle.Watch, rules: Rules, now: datetime) -> Action | None:
+    """Stopped only after a warning that was not called off, and on samples alone (I15)."""
+    found = idle.stretch(watch.samples, rules, now)
+    stops_at = idle.announced(found, watch, rules, now) if found else None
+    if found is None or stops_at is None:
+        return CallOffIdle() if watch.stops_at else None
+    if watch.stops_at is None:
+        return WarnIdle(stops_at, found)
+    return StopIdle(watch.stops_at, found) if idle.over(found, watch) else None
 
 
 def _check_ssh(facts: Facts, every: float, now: datetime, until: datetime | None = None) -> Action:

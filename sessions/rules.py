@@ -30,6 +30,8 @@ class Rules:
     ssh_retry: float = 5
     ssh_watch: float = 60  # between looks at a running session
     switch_look: float = 600  # between questions how a machine's own switch is
+    idle_gap: float = 300  # without a look for longer, nobody knows that a GPU was idle
+    idle_notice: float = 600  # from the warning to the stop of an idle machine
     absence_gap: float = 20  # between two pieces of evidence after a destroy
     vanish_span: float = 180  # from the first to the last piece when nobody destroyed
     destroy_again: float = 60  # still listed after an accepted destroy

@@ -29,12 +29,17 @@ __all__ = ["Check", "FoundGPU", "Target", "check"]
 logger = logging.getLogger(__name__)
 
 COMMAND = (
-    "nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader,nounits"
-    " && nvidia-smi"
+    "nvidia-smi --query-gpu=name,memory.total,driver_version,utilization.gpu,memory.used"
+    " --format=csv,noheader,nounits && nvidia-smi"
 )
 LONGEST_OUTPUT = 64 * 1024
 MOST_GPUS = 64
-ROW = re.compile(r"([A-Za-z0-9][\w ()/+.-]{0,79}), *([1-9][0-9]{1,7}), *([0-9][0-9.]{0,30})", re.A)
+FIELDS = (
+    r"([A-Za-z0-9][\w ()/+.-]{0,79}), *([1-9][0-9]{1,7}), *([0-9][0-9.]{0,30})"
+    r", *([ -+\--~]{1,40}), *([ -+\--~]{1,40})"  # load and memory in use, or why not
+)
+ROW = re.compile(FIELDS, re.A)
+FIGURE = re.compile(r"[0-9]{1,8}", re.A)
 CUDA = re.compile(r"CUDA Version: *([0-9]{1,3}\.[0-9]{1,3})\b", re.A)
 USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 WEAK = {
@@ -73,6 +78,8 @@ class Check:
     gpus: tuple[FoundGPU, ...] = ()
     driver: str = ""
     cuda: str = ""
+    load: int | None = None  # per cent, of the busiest GPU; None = not every one told
+    memory_used_mb: int | None = None  # on all GPUs
     message: str = ""  # one sentence for people
     also: str | None = None  # the output of Target.also; None = it was not run to its end
 
@@ -343,23 +350,35 @@ class Capped:
 
 
 def _judged(result: fabric.Result, host_key: str) -> Check:
-    gpus, driver, cuda = _parsed(result.stdout)
-    if result.exited == 0 and gpus:
-        counted = f"{len(gpus)} x {gpus[0].name}, driver {driver}, CUDA {cuda or 'unknown'}"
-        return Check(
-            stage="gpu", host_key=host_key, gpus=gpus, driver=driver, cuda=cuda, message=counted
-        )
-    return Check(stage="key", host_key=host_key, message=_why_no_gpu(result))
+    found = _parsed(result.stdout) if result.exited == 0 else None
+    if found is None:
+        return Check(stage="key", host_key=host_key, message=_why_no_gpu(result))
+    gpu = f"{len(found.gpus)} x {found.gpus[0].name}"
+    counted = f"{gpu}, driver {found.driver}, CUDA {found.cuda or 'unknown'}"
+    return replace(found, stage="gpu", host_key=host_key, message=counted)
 
 
-def _parsed(output: str) -> tuple[tuple[FoundGPU, ...], str, str]:
-    """Lines that are exactly `name, megabytes, driver`; greetings around them do not matter."""
+def _parsed(output: str) -> Check | None:
+    """From lines that are exactly what was asked for; greetings around them do not matter."""
     rows = [match for line in output.splitlines() if (match := ROW.fullmatch(line.strip()))]
     if not 0 < len(rows) <= MOST_GPUS:
-        return (), "", ""
-    gpus = tuple(FoundGPU(name=row[1].strip(), memory_mb=int(row[2])) for row in rows)
+        return None
     cuda = CUDA.search(output)
-    return gpus, rows[0][3], cuda[1] if cuda else ""
+    loads = [_figure(row[4], 100) for row in rows]
+    used = [_figure(row[5], int(row[2])) for row in rows]
+    return Check(
+        gpus=tuple(FoundGPU(name=row[1].strip(), memory_mb=int(row[2])) for row in rows),
+        driver=rows[0][3],
+        cuda=cuda[1] if cuda else "",
+        load=None if None in loads else max(loads),
+        memory_used_mb=None if None in used else sum(used),
+    )
+
+
+def _figure(text: str, most: int) -> int | None:
+    """None for "[N/A]" and whatever else is no number that can be."""
+    value = int(text) if FIGURE.fullmatch(text.strip()) else None
+    return value if value is not None and value <= most else None
 
 
 def _why_no_gpu(result: fabric.Result) -> str:

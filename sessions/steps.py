@@ -229,6 +229,49 @@ def move_on(session: Session, action: lifecycle.Move, now: datetime) -> Done:
     return True
 
 
+def warn_idle(session: Session, action: lifecycle.WarnIdle, now: datetime) -> Done:
+    """On record before anything follows from it."""
+    with transaction.atomic():
+        change(session, now=now, idle_warned_at=now, idle_stops_at=action.stops_at)
+        note_idle(session, "idle.warned", action, now)
+    return True
+
+
+def call_off_idle(session: Session, action: lifecycle.CallOffIdle, now: datetime) -> Done:
+    attempt = attempt_of(session)
+    with transaction.atomic():
+        change(session, now=now, idle_warned_at=None, idle_stops_at=None)
+        note(session, attempt, "idle.called_off", now)
+    return True
+
+
+def stop_idle(session: Session, action: lifecycle.StopIdle, now: datetime) -> Done:
+    """Only while the warning stands: whoever said "in use" since then was faster."""
+    with transaction.atomic():
+        warned = Session.objects.filter(pk=session.pk, idle_stops_at=action.stops_at)
+        if not warned.update(idle_stops_at=None):
+            raise StaleSession(session.code)
+        stop(session, "idle", action.proof.words, Outcome.OK, actor=WORKER, now=now)
+        note_idle(session, "idle.stopped", action, now)
+    return True
+
+
+def note_idle(
+    session: Session,
+    what: str,
+    action: lifecycle.WarnIdle | lifecycle.StopIdle,
+    now: datetime,
+) -> None:
+    """With the samples' summary, which outlives the samples."""
+    proof = action.proof
+    note(
+        session, attempt_of(session), what, now,
+        minutes=session.idle_minutes, stops_at=action.stops_at.isoformat(),
+        first=proof.since.isoformat(), last=proof.last.isoformat(),
+        samples=proof.count, highest_load=proof.highest,
+    )  # fmt: skip
+
+
 def learn(session: Session, action: lifecycle.Move, now: datetime) -> None:
     """What this step says of the offer, if anything."""
     kind = Kind.OK if action.to == State.RUNNING else market.FAULTS.get(action.reason)
@@ -299,4 +342,7 @@ ACTIONS: dict[type, Callable[..., Call | Done]] = {
     lifecycle.ReadInstance: read_instance,
     lifecycle.Gone: gone,
     lifecycle.Move: move_on,
+    lifecycle.WarnIdle: warn_idle,
+    lifecycle.CallOffIdle: call_off_idle,
+    lifecycle.StopIdle: stop_idle,
 }

@@ -9,6 +9,8 @@ DELETE /faults[/ID] {"lifted"}
 GET  /instances     {"instances": [...]}: the truth, with ssh host, port and keys, see truth
 POST /instances     {"label", "provider"?, "account"?, "gpu_name"?, "keys"?, "state"?,
                     "instance_id"?} -> {"instance_id"}: made by somebody else, runs at once
+POST /instances/ID  {"gpu_load"?: 0 to 100 per cent or null = not told, "gpu_memory_mb"?: in use on
+                    each GPU}: what nvidia-smi shows from now on -> both
 DELETE /instances[/ID]  gone by itself, now: {"removed"}
 POST /market        {"steady"?: bool, and the switches of TensorDock, see tensordock_switches}
                     -> all of them
@@ -110,6 +112,19 @@ class Control:
             return web.json_response({"error": str(problem)}, status=400)
         return web.json_response({"instance_id": instance.instance_id})
 
+    async def work(self, request: web.Request) -> web.Response:
+        wanted = request.match_info["id"]
+        instance = next((i for i in self.world.alive() if i.instance_id == wanted), None)
+        if instance is None:
+            return web.json_response({"error": "no such instance"}, status=404)
+        try:
+            set_work(instance, parse(await request.read()))
+        except ValueError as problem:
+            return web.json_response({"error": str(problem)}, status=400)
+        self.world.save(instance)
+        shown = {"gpu_load": instance.gpu_load, "gpu_memory_mb": instance.gpu_memory_mb}
+        return web.json_response(shown)
+
     async def remove_instances(self, request: web.Request) -> web.Response:
         wanted = request.match_info.get("id")
         found = [item for item in self.world.alive() if wanted in (None, item.instance_id)]
@@ -147,6 +162,7 @@ class Control:
             ("DELETE", r"/faults/{id:\d+}", self.lift_faults),
             ("GET", "/instances", self.instances),
             ("POST", "/instances", self.add_instance),
+            ("POST", "/instances/{id}", self.work),
             ("DELETE", "/instances", self.remove_instances),
             ("DELETE", "/instances/{id}", self.remove_instances),
             ("POST", "/market", self.market),
@@ -155,6 +171,17 @@ class Control:
         for method, path, handler in routes:
             app.router.add_route(method, path, handler)
         return app
+
+
+def set_work(instance: Instance, body: Record) -> None:
+    """What its GPUs do. Raises ValueError."""
+    load, used = body.get("gpu_load", instance.gpu_load), body.get("gpu_memory_mb")
+    used = instance.gpu_memory_mb if used is None else used
+    if load is not None and (type(load) is not int or not 0 <= load <= 100):
+        raise ValueError("gpu_load is a whole number from 0 to 100, or null")
+    if type(used) is not int or not 0 <= used <= instance.board.memory_mb:
+        raise ValueError("gpu_memory_mb is a whole number, and no more than there is")
+    instance.gpu_load, instance.gpu_memory_mb = load, used
 
 
 def foreign(world: World, body: Record, now: float) -> Instance:

@@ -97,6 +97,8 @@ class Instance:
     ssh_mute_until: float = 0.0
     auth_refused_until: float = 0.0
     keys: list[Key] = field(default_factory=list)
+    gpu_load: int | None = 0  # per cent, of each GPU; None = the driver does not tell
+    gpu_memory_mb: int = 1  # in use on each GPU
     details: dict[str, object] = field(default_factory=dict)  # what only the dialect needs
 
     @property

@@ -1,28 +1,35 @@
-"""What nvidia-smi prints: the plain table, -L, and --query-gpu as CSV."""
+"""What nvidia-smi prints: the plain table, -L, and --query-gpu as CSV.
+
+A figure that the driver does not have is `[N/A]` in CSV, units or not, and N/A in the table.
+"""
 
 import time
 
-from .instances import Board, Instance
+from .instances import Instance
 
+NOT_KNOWN = "[N/A]"
 FIELDS = {
-    "index": ("", lambda board, n, seed: str(n)),
-    "count": ("", lambda board, n, seed: str(board.count)),
-    "name": ("", lambda board, n, seed: board.name),
-    "gpu_name": ("", lambda board, n, seed: board.name),
-    "uuid": ("", lambda board, n, seed: uuid(n, seed)),
-    "gpu_uuid": ("", lambda board, n, seed: uuid(n, seed)),
-    "driver_version": ("", lambda board, n, seed: board.driver),
-    "memory.total": ("MiB", lambda board, n, seed: str(board.memory_mb)),
-    "memory.used": ("MiB", lambda board, n, seed: "1"),
-    "memory.free": ("MiB", lambda board, n, seed: str(board.memory_mb - 1)),
-    "utilization.gpu": ("%", lambda board, n, seed: "0"),
-    "utilization.memory": ("%", lambda board, n, seed: "0"),
-    "temperature.gpu": ("", lambda board, n, seed: "34"),
-    "power.draw": ("W", lambda board, n, seed: f"{board.power_w * 0.07:.2f}"),
-    "power.limit": ("W", lambda board, n, seed: f"{board.power_w:.2f}"),
-    "pci.bus_id": ("", lambda board, n, seed: f"00000000:{n + 1:02X}:00.0"),
-    "compute_mode": ("", lambda board, n, seed: "Default"),
-    "pstate": ("", lambda board, n, seed: "P8"),
+    "index": ("", lambda instance, n: str(n)),
+    "count": ("", lambda instance, n: str(instance.board.count)),
+    "name": ("", lambda instance, n: instance.board.name),
+    "gpu_name": ("", lambda instance, n: instance.board.name),
+    "uuid": ("", lambda instance, n: uuid(n, instance.instance_id)),
+    "gpu_uuid": ("", lambda instance, n: uuid(n, instance.instance_id)),
+    "driver_version": ("", lambda instance, n: instance.board.driver),
+    "memory.total": ("MiB", lambda instance, n: str(instance.board.memory_mb)),
+    "memory.used": ("MiB", lambda instance, n: str(instance.gpu_memory_mb)),
+    "memory.free": (
+        "MiB",
+        lambda instance, n: str(instance.board.memory_mb - instance.gpu_memory_mb),
+    ),
+    "utilization.gpu": ("%", lambda instance, n: percent(instance.gpu_load)),
+    "utilization.memory": ("%", lambda instance, n: percent(instance.gpu_load)),
+    "temperature.gpu": ("", lambda instance, n: str(temperature(instance))),
+    "power.draw": ("W", lambda instance, n: f"{drawn(instance):.2f}"),
+    "power.limit": ("W", lambda instance, n: f"{instance.board.power_w:.2f}"),
+    "pci.bus_id": ("", lambda instance, n: f"00000000:{n + 1:02X}:00.0"),
+    "compute_mode": ("", lambda instance, n: "Default"),
+    "pstate": ("", lambda instance, n: pstate(instance)),
 }
 
 
@@ -41,7 +48,7 @@ def nvidia_smi(instance: Instance, arguments: list[str]) -> tuple[int, str, str]
         return 0, list_gpus(instance), ""
     if arguments and arguments[0] not in ("-q",):
         return 2, "", f'Invalid combination of input arguments: "{arguments[0]}"\n'
-    return 0, table(board, instance.instance_id), ""
+    return 0, table(instance), ""
 
 
 def query_gpu(instance: Instance, names: str, options: list[str]) -> tuple[int, str, str]:
@@ -58,9 +65,35 @@ def query_gpu(instance: Instance, names: str, options: list[str]) -> tuple[int, 
         ]
         lines.append(", ".join(heads))
     for number in range(instance.board.count):
-        values = [FIELDS[name][1](instance.board, number, instance.instance_id) for name in wanted]
-        lines.append(", ".join(f"{v} {u}".strip() for v, u in zip(values, units, strict=True)))
+        values = [FIELDS[name][1](instance, number) for name in wanted]
+        lines.append(", ".join(map(with_unit, values, units)))
     return 0, "\n".join(lines) + "\n", ""
+
+
+def with_unit(value: str, unit: str) -> str:
+    return value if value == NOT_KNOWN else f"{value} {unit}".strip()
+
+
+def percent(load: int | None) -> str:
+    return NOT_KNOWN if load is None else str(load)
+
+
+def share(instance: Instance) -> float:
+    """Of all it can do."""
+    return (instance.gpu_load or 0) / 100
+
+
+def drawn(instance: Instance) -> float:
+    """Watts: a little at rest, nearly all at full load."""
+    return instance.board.power_w * (0.07 + 0.9 * share(instance))
+
+
+def temperature(instance: Instance) -> int:
+    return round(34 + 40 * share(instance))
+
+
+def pstate(instance: Instance) -> str:
+    return "P2" if instance.gpu_load else "P8"
 
 
 def list_gpus(instance: Instance) -> str:
@@ -75,7 +108,8 @@ def uuid(number: int, seed: str) -> str:
     return f"GPU-{digits}-7c1e-4b52-9d3a-{number:012x}"
 
 
-def table(board: Board, seed: str) -> str:
+def table(instance: Instance) -> str:
+    board = instance.board
     driver = f"NVIDIA-SMI {board.driver:<22} Driver Version: {board.driver:<15}"
     line = "+" + "-" * 89 + "+"
     rule = "|" + "-" * 41 + "+" + "-" * 24 + "+" + "-" * 22 + "|"
@@ -91,12 +125,15 @@ def table(board: Board, seed: str) -> str:
         "|" + "=" * 41 + "+" + "=" * 24 + "+" + "=" * 22 + "|",
     ]
     for number in range(board.count):
-        used = f"1MiB / {board.memory_mb:>6}MiB"
-        power = f"{board.power_w * 0.07:.0f}W / {board.power_w:>4}W"
+        used = f"{instance.gpu_memory_mb}MiB / {board.memory_mb:>6}MiB"
+        power = f"{drawn(instance):.0f}W / {board.power_w:>4}W"
+        heat, load = temperature(instance), percent(instance.gpu_load).strip("[]")
+        busy = f"{load}%" if load.isdigit() else load
         rows += [
             f"|  {number:>2}  {board.name[:27]:<27}    Off |   00000000:{number + 1:02X}:00.0 Off |"
             "                  Off |",
-            f"| 30%   34C    P8   {power:>21} | {used:>22} |      0%      Default |",
+            f"| 30%   {heat}C    {pstate(instance)}   {power:>21} | {used:>22} |"
+            f" {busy:>7}      Default |",
             line if number == board.count - 1 else rule,
         ]
     return "\n".join([*rows, "", *processes()]) + "\n"

@@ -21,7 +21,7 @@ from tests.sessions.market_double import World
 NVIDIA_SMI = """\
 #!/bin/sh
 case "$1" in
---query-gpu=name,memory.total,driver_version) cat {rows} ;;
+--query-gpu=name,memory.total,driver_version,utilization.gpu,memory.used) cat {rows} ;;
 *) cat {table} ;;
 esac
 exit $(cat {status})
@@ -87,7 +87,7 @@ class SSHServer:
         (self.directory / "bin").mkdir()
         names = {name: self.directory / name for name in ("rows", "table", "status")}
         self.command(NVIDIA_SMI.format(**names))
-        self.machine("NVIDIA GeForce RTX 4090, 24564, 570.86.15\n")
+        self.machine("NVIDIA GeForce RTX 4090, 24564, 570.86.15, 0, 1\n")
         self.configure()
         self.peer = Peer(self._serve)
         self.port = self.peer.port

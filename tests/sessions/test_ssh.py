@@ -54,6 +54,8 @@ def test_the_gpu_is_found_and_the_host_key_remembered(sshd: SSHServer) -> None:
         gpus=(FoundGPU(name="NVIDIA GeForce RTX 4090", memory_mb=24564),),
         driver="570.86.15",
         cuda="12.8",
+        load=0,
+        memory_used_mb=1,
         message="1 x NVIDIA GeForce RTX 4090, driver 570.86.15, CUDA 12.8",
     ), sshd.log()
     assert check(target(sshd, host_key=found.host_key)) == found
@@ -103,12 +105,12 @@ def test_a_server_that_wants_something_else_is_a_refusal(sshd: SSHServer, extra:
     [
         ("", 0, "nothing that can be read"),
         ("No devices were found\n", 6, "status 6"),
-        ("NVIDIA RTX 4090, [N/A], 570.1\n", 0, "nothing that can be read"),
-        ("\x1b]0;owned\x07NVIDIA RTX 4090, 24564, 570.1\n", 0, "nothing that can be read"),
-        ("NVIDIA RTX 4090, 24564, 570.1, more\n", 0, "nothing that can be read"),
+        ("NVIDIA RTX 4090, [N/A], 570.1, 0, 1\n", 0, "nothing that can be read"),
+        ("\x1b]0;owned\x07NVIDIA RTX 4090, 24564, 570.1, 0, 1\n", 0, "nothing that can be read"),
+        ("NVIDIA RTX 4090, 24564, 570.1, 0, 1, more\n", 0, "nothing that can be read"),
         ("Keine Geräte gefunden \udcff\n", 0, "nothing that can be read"),
         pytest.param(
-            "NVIDIA RTX 4090, 24564, 570.1\n" * 65, 0, "nothing that can be read", id="many"
+            "NVIDIA RTX 4090, 24564, 570.1, 0, 1\n" * 65, 0, "nothing that can be read", id="many"
         ),
         pytest.param("x" * 10_000_000, 0, "far more", id="ten-megabytes"),
     ],
@@ -124,7 +126,9 @@ def test_odd_answers_of_nvidia_smi(sshd: SSHServer, rows: str, status: int, word
 
 
 def test_greetings_and_several_gpus(sshd: SSHServer) -> None:
-    sshd.machine("Welcome to your machine, friend\n" + "NVIDIA H100 80GB HBM3, 81559, 580.1\n" * 8)
+    sshd.machine(
+        "Welcome to your machine, friend\n" + "NVIDIA H100 80GB HBM3, 81559, 580.1, 0, 1\n" * 8
+    )
     answer = check(target(sshd))
     assert answer.stage == "gpu"
     assert answer.gpus == (FoundGPU(name="NVIDIA H100 80GB HBM3", memory_mb=81559),) * 8
@@ -155,7 +159,7 @@ def test_a_machine_without_nvidia_smi(sshd: SSHServer) -> None:
 
 @pytest.mark.parametrize("status", [0, 9])
 def test_another_command_is_run_after_the_look(sshd: SSHServer, status: int) -> None:
-    sshd.machine("NVIDIA GeForce RTX 4090, 24564, 570.86.15\n", status=status)
+    sshd.machine("NVIDIA GeForce RTX 4090, 24564, 570.86.15, 0, 1\n", status=status)
     found = check(target(sshd, also="sh -c 'echo said; exit 3'"))
     assert (found.stage, found.also) == ("gpu" if status == 0 else "key", "said\n")
     assert check(target(sshd)).also is None
