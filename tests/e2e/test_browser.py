@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from sessions import keys
 from tests.browser import PATIENCE, Watched, chromium
 from tests.world import World, until
 
@@ -146,6 +147,44 @@ def test_the_ledger_and_the_audit_agree(world: World, browser: Watched) -> None:
     assert world.violations() == []
     moves = "SELECT data FROM gpu_sessions_auditevent WHERE action = 'session.state'"
     assert len(world.rows(moves)) == 2 * 6
+
+
+def test_the_launch_page_follows_the_form_and_one_click_too_many(
+    world: World, browser: Watched
+) -> None:
+    page, tries = browser.page, browser.page.locator("#tries li")
+    page.goto(f"{world.base}/?provider=vastai&gpu=RTX+3090&count=1")
+    page.get_by_role("link", name=re.compile("^Launch 1 RTX 3090")).first.click()
+    page.get_by_role("radio", name="Try any GPU").check()
+    page.locator("#id_max_price_per_hour").fill("9")
+    expect(tries).to_have_count(5)
+    page.get_by_role("radio", name="Give up").check()
+    expect(tries).to_have_count(1)
+
+    page.locator("#id_image").fill("nvidia/cuda:12.6.0-base-ubuntu24.04")
+    page.locator("summary", has_text="Paste another public key").click()
+    page.locator("#id_new_key").fill(f"{keys.generate().public_line} ada@laptop")
+    page.get_by_role("button", name="Register it").click()
+    expect(page.get_by_role("checkbox", name="ada@laptop")).to_be_checked()
+    expect(page.locator("#keybox [role=status]")).to_be_focused()
+    expect(page.locator("#id_image")).to_have_value("nvidia/cuda:12.6.0-base-ubuntu24.04")
+    expect(page.get_by_role("radio", name="Give up")).to_be_checked()
+
+    number = "SELECT count(*) AS number FROM gpu_sessions_session"
+    before = world.rows(number)[0]["number"]
+    key = page.locator("[name=idempotency_key]").input_value()
+    page.get_by_role("button", name="Launch").dblclick(no_wait_after=True)
+    page.wait_for_url(re.compile(r"/sessions/[0-9a-f-]{36}/$"))
+    assert world.rows(number)[0]["number"] == before + 1
+
+    page.go_back()  # a fresh form: launching from it again is meant
+    expect(page.get_by_role("button", name="Launch", exact=True)).to_be_enabled()
+    assert page.locator("[name=idempotency_key]").input_value() != key
+    page.go_forward()
+    page.locator("#stop-button").click()
+    page.get_by_role("button", name="Stop and destroy").click()
+    expect(page.locator(".alert h2")).to_have_text("Confirmed gone", timeout=PATIENCE)
+    assert browser.troubles == []
 
 
 def test_pages_without_trouble(world: World, browser: Watched) -> None:
