@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 
+from tests.prove import measure
+from tests.prove.figures import kept, table
+from tests.prove.measure import totals
+
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "var" / "prove.json"
 FULL = os.environ.get("PROVE") == "full"
@@ -45,6 +49,8 @@ def parts() -> list[Part]:
                               "--seed", str(SEED)), alone=True),
         Part("fault_matrix", ("-m", "tests.prove.fault_matrix", *both), alone=True),
         Part("queue_chaos", ("-m", "tests.prove.queue_chaos", str(SEED)), alone=True),
+        Part("drills", ("-m", "tests.prove.drills", "--seed", str(SEED),
+                        *(["--full"] if FULL else [])), alone=True),
     ]  # fmt: skip
 
 
@@ -84,9 +90,11 @@ def main(names: list[str]) -> int:
             beside = [part for part in chosen if not part.alone]
             done = list(pool.map(lambda part: run(part, figures), beside))
         done += [run(part, figures) for part in chosen if part.alone]
-        report = gathered(Path(figures), done)
+        report, runs = gathered(Path(figures), done), kept(Path(figures))
+    report["measured"] = {name: measure.figures(each) for name, each in totals(runs).items()}
     FIGURES.parent.mkdir(exist_ok=True)
     FIGURES.write_text(json.dumps(report, indent=2) + "\n")
+    print(table(report, runs))
     print(json.dumps(report, indent=2))
     return 1 if any(code for _, code, _ in done) else 0
 

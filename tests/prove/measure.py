@@ -277,7 +277,7 @@ def recoveries(seen: Evidence, kills: Iterable[datetime]) -> list[float]:
 def cost_errors(seen: Evidence) -> Series:
     """Our cost of what is gone against the ledger's; USD, real seconds of its price, percent.
 
-    During the boot marketplaces bill less than the rate that we count: that part may be above.
+    Before the GPU is billed we count more than the marketplace, on purpose: that is no error.
     """
     found: Series = {"cost_usd": [], "cost_real": [], "cost_percent": []}
     by_label = {row["label"]: row for row in seen.ours()}
@@ -296,11 +296,16 @@ def cost_errors(seen: Evidence) -> Series:
 
 def cost_error(attempt: Row, row: Row, rate: float) -> float:
     until = attempt["destroy_accepted_at"] or attempt["first_absence_at"] or attempt["gone_at"]
-    started = min(attempt["ready_at"] or until, until)
     ours = rate * (until - attempt["sent_at"]).total_seconds()
-    boot = rate * (started - attempt["sent_at"]).total_seconds()
-    billed = float(row["billed_usd"])
-    return max(0.0, billed - ours, ours - billed - boot)
+    return abs(ours - float(row["billed_usd"]) - before_billing(attempt, row, rate))
+
+
+def before_billing(attempt: Row, row: Row, rate: float) -> float:
+    """USD of the way to the marketplace and of the boot, during which only the disk is billed."""
+    on_its_way = (row["created_at"] - attempt["sent_at"]).total_seconds()
+    lived = (row["gone_at"] - row["created_at"]).total_seconds()
+    without_gpu = lived - float(row["gpu_seconds"])
+    return rate * on_its_way + (rate - float(row["disk_rate"]) / 3600) * without_gpu
 
 
 # -- reading the audit

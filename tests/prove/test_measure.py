@@ -22,8 +22,13 @@ def history() -> Evidence:
         event("attempt.gone", 60, label=LABEL),
     ]
     session = {**seen.sessions[0], "provider": "vastai"}
+    machine = {**seen.ledger[0], "disk_rate": 0.1, "gpu_seconds": 46}
+    machine["billed_usd"] = (46 + 0.1 * 2) / 3600
     moves = [{**e, "at": at(49)} if e["data"].get("to") == "stopping" else e for e in seen.audit]
-    return replace(seen, attempts=[attempt], sessions=[session], audit=[*moves, *results])
+    ledger = [machine, seen.ledger[1]]
+    return replace(
+        seen, ledger=ledger, attempts=[attempt], sessions=[session], audit=[*moves, *results]
+    )
 
 
 def lost(resolution: str) -> Evidence:
@@ -131,14 +136,15 @@ def test_a_refused_or_lost_answer_claims_no_request() -> None:
 
 
 def test_the_error_of_our_cost_beyond_the_boot() -> None:
-    """$1 an hour: from 1 to 50.2 by our count, billed 48 s; the boot ended at 5."""
+    """$1 an hour, asked for at 1, there from 2, its GPU from 4, destroyed at 50."""
     sample = one(history())
-    assert sample.series["cost_real"] == [0]
+    assert sample.series["cost_real"] == pytest.approx([0.2])  # the destroy was answered at 50.2
+    assert sample.series["cost_usd"] == pytest.approx([0.2 / 3600])
+    assert "cost_percent" not in sample.series  # billed too shortly
     late = changed("attempts", 0, destroy_accepted_at=at(60))(history())
-    assert one(late).series["cost_real"] == pytest.approx([7])  # 59 - 48 - 4
-    assert "cost_percent" not in one(late).series  # billed too shortly
-    long = changed("ledger", 0, billed_usd=100 / 3600)(history())
-    assert one(long).series["cost_percent"] == pytest.approx([50.8])  # 100 - 49.2
+    assert one(late).series["cost_real"] == pytest.approx([10])
+    more = changed("ledger", 0, billed_usd=100 / 3600)(history())
+    assert one(more).series["cost_percent"] == pytest.approx([53.6])  # 100 - 46.2 - 0.2
     assert "cost_usd" not in one(late, fair=False).series
 
 

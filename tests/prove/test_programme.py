@@ -35,7 +35,14 @@ def test_the_model_notices_a_second_create() -> None:
 def test_each_part_is_there() -> None:
     modules = {argument.split(".")[-1] for part in parts() for argument in part.arguments}
     files = {Path(argument).name for part in parts() for argument in part.arguments}
-    assert {"run_mutants", "model", "crash_points", "fault_matrix", "queue_chaos"} <= modules
+    assert {
+        "run_mutants",
+        "model",
+        "crash_points",
+        "fault_matrix",
+        "queue_chaos",
+        "drills",
+    } <= modules
     assert {"test_interleavings.py", "test_machine.py"} <= files
 
 
