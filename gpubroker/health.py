@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from providers import registry
 from providers.models import ProviderHealth
 from providers.waits import span
-from sessions import identity
+from sessions import audit_watch, identity
 from sessions.models import Heartbeat, Slot
 
 Part = dict[str, object]  # "ok", and facts for people: no secrets, no ids of accounts
@@ -41,12 +41,13 @@ def readyz(request: HttpRequest) -> JsonResponse:
 
 
 def readiness(now: datetime) -> dict[str, Part]:
-    """Every part by name: database, worker, slices, identity, one per provider."""
+    """Every part by name: database, worker, slices, identity, audit, providers."""
     checks: dict[str, Callable[[datetime], Part]] = {
         "database": database,
         "worker": worker,
         "slices": slices,
         "identity": who_we_are,
+        "audit": audit_trail,
         "providers": providers,
     }
     return {name: _checked(check, now) for name, check in checks.items()}
@@ -76,6 +77,15 @@ def slices(now: datetime) -> Part:
 def who_we_are(now: datetime) -> Part:
     reason = identity.current().read_only
     return {"ok": not reason} | ({"detail": reason} if reason else {})
+
+
+def audit_trail(now: datetime) -> Part:
+    """As last verified; not yet verified is no fault."""
+    verdict = audit_watch.verdict()
+    if verdict is None:
+        return {"ok": True, "detail": "not verified yet"}
+    part: Part = {"ok": verdict.ok, "verified_age_seconds": age(verdict.at, now)}
+    return part | ({} if verdict.ok else {"detail": verdict.problem})
 
 
 def providers(now: datetime) -> Part:

@@ -1,10 +1,14 @@
 """The administration: look at everything, change nothing that the engine or the law relies on."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from providers.admin import NamedValues, ReadOnly
 
+from . import audit_watch
 from .models import Attempt, AuditEvent, Deployment, Heartbeat, Session, Sighting, Slot, SSHKey
 
 for queue_model in (Failure, OrmQ, Schedule, Success):  # a schedule row runs any function
@@ -23,6 +27,13 @@ class AuditEventAdmin(ReadOnly):
     search_help_text = "Session code, label, request id, actor (user:7), action, or reason"
     date_hierarchy = "at"
     ordering = ("-sequence",)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """With the newest verdict of the chain on top."""
+        more = {"verdict": audit_watch.verdict()} | (extra_context or {})
+        return super().changelist_view(request, more)
 
 
 @admin.register(Session)

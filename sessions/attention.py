@@ -11,7 +11,7 @@ from providers import catalog, registry
 from providers.models import ProviderHealth
 from providers.waits import span
 
-from . import audit, identity, labels, page, switch
+from . import audit, audit_watch, identity, labels, page, switch
 from .models import Attempt, Heartbeat, Session, SessionQuerySet
 from .orphans import Orphan, orphans
 from .rules import ABSENCES_VANISHED, RULES
@@ -91,8 +91,12 @@ def ordered(found: Iterable[Alert]) -> list[Alert]:
 
 def deployment() -> Iterator[Alert]:
     problem, doubt = audit.anchor_problem(), identity.current().read_only
-    if problem:
-        yield Alert(key="audit", severity=BAD, title="The audit trail is not whole", text=problem)
+    verdict = audit_watch.verdict()
+    if problem := problem or (verdict.problem if verdict else ""):
+        yield Alert(
+            key="audit", severity=BAD, title="The audit trail is not whole", text=problem,
+            since=verdict.broken_since if verdict else None,
+        )  # fmt: skip
     if doubt:
         title = "Read-only: nothing is created or destroyed"
         yield Alert(key="identity", severity=BAD, title=title, text=doubt)

@@ -52,6 +52,9 @@ class Anchor:
     hash: str
 
 
+START = Anchor(sequence=0, hash=GENESIS)
+
+
 def append(
     action: str,
     *,
@@ -97,30 +100,37 @@ def verify(rows: Iterable[AuditEvent] | None = None) -> Verdict:
         anchor = read_anchor()  # before the rows: these only become more
     except ValueError as error:
         return Verdict(ok=False, checked=0, problem=f"{error}.")
-    previous, checked = GENESIS, 0
-    try:
-        for row in _stored() if rows is None else rows:
-            problem = _broken(row, checked + 1, previous, anchor)
-            if problem:
-                return Verdict(ok=False, checked=checked, problem=problem)
-            previous, checked = row.hash, checked + 1
-    except (DatabaseError, ValueError) as error:
-        text = f"An event after {checked} cannot be read ({type(error).__name__})."
-        return Verdict(ok=False, checked=checked, problem=text)
+    last, problem = walk(stored() if rows is None else rows, START, anchor)
+    checked = last.sequence
+    if problem:
+        return Verdict(ok=False, checked=checked, problem=problem)
     if anchor and anchor.sequence > checked:
         text = f"The trail ends at {checked}, but {anchor.sequence} was written once."
         return Verdict(ok=False, checked=checked, problem=text)
     return Verdict(ok=True, checked=checked, problem="")
 
 
-def _stored() -> Iterable[AuditEvent]:
+def walk(rows: Iterable[AuditEvent], start: Anchor, anchor: Anchor | None) -> tuple[Anchor, str]:
+    """The rows after `start`, in order -> the last good one, and what is wrong with the next."""
+    try:
+        for row in rows:
+            problem = _broken(row, start.sequence + 1, start.hash, anchor)
+            if problem:
+                return start, problem
+            start = Anchor(sequence=row.sequence, hash=row.hash)
+    except (DatabaseError, ValueError) as error:
+        return start, f"An event after {start.sequence} cannot be read ({type(error).__name__})."
+    return start, ""
+
+
+def stored(after: int = 0, most: int | None = None) -> Iterable[AuditEvent]:
     """In order. SQLite keeps instants and JSON as text, in which a bit can change and the value
     stay the same: there they come with that text."""
-    rows = AuditEvent.objects.order_by("sequence")
+    rows = AuditEvent.objects.filter(sequence__gt=after).order_by("sequence")
     if connection.vendor == "sqlite":
         texts = {f"stored_{name}": Cast(name, TextField()) for name in ("at", "data")}
         rows = rows.annotate(**texts)
-    return rows.iterator(chunk_size=2000)
+    return rows[:most].iterator(chunk_size=2000)
 
 
 def _as_written(row: AuditEvent) -> bool:

@@ -7,7 +7,7 @@ from django_q.models import Schedule
 
 from providers import jobs, registry
 
-from . import audit, identity, reconcile, slices, sweep
+from . import audit, audit_watch, identity, reconcile, slices, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +24,11 @@ def run_slice(number: int, generation: int) -> None:
 
 
 def backstop() -> None:
-    """Each minute by django-q2's own scheduler: slots revive even without a supervisor, and the
-    newest event of the audit is remembered outside the database."""
+    """Each minute by django-q2's own scheduler: slots revive even without a supervisor, the
+    newest event of the audit is remembered outside the database, and its chain is verified."""
     slices.ensure()
     audit.write_anchor(timezone.now())
+    audit_watch.look(timezone.now())
 
 
 def canary() -> None:
