@@ -17,6 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from . import explain, page, typical, watch
+from .load import load
 from .models import AuditEvent, Session, SessionQuerySet
 from .overview import Overview, Row, Totals, overview, totals
 from .states import Outcome, State
@@ -24,7 +25,8 @@ from .states import Outcome, State
 User = AbstractBaseUser | AnonymousUser
 ALL = "all"
 TIMELINE_LIMIT = 80
-PARTS = ("head", "notice", "steps", "connect", "hardware", "attempts", "cost", "timeline", "stop")
+PARTS = ("head", "notice", "steps", "connect", "load", "hardware", "attempts", "cost", "timeline",
+         "stop")  # fmt: skip
 
 watched: Counter[str] = Counter()  # groups with listeners in this process
 
@@ -72,12 +74,13 @@ def login_group(session_key: str) -> str:
 
 
 def session_context(session: Session, now: datetime) -> dict[str, object]:
-    """Three queries: attempts, events, the people named in them; a fourth once a minute."""
+    """Four queries: attempts, events, the people named in them, samples; a fifth once a minute."""
     attempts = list(session.attempts.order_by("number"))
     events = AuditEvent.objects.filter(session_code=session.code).order_by("-sequence")
     events = list(events[:TIMELINE_LIMIT])
     usual = typical.of(session.provider, now)
-    return page.context(session, attempts, events, people(events), usual, now)
+    shown = page.context(session, attempts, events, people(events), usual, now)
+    return shown | {"load": load(session, now)}
 
 
 def people(events: list[AuditEvent]) -> dict[str, str]:
@@ -150,10 +153,18 @@ def alarm_push(now: datetime) -> str:
 
 
 def milestone(session: Session) -> str:
-    """What its owner is told of wherever they are: "running", "failed", "ended", or nothing."""
+    """What its owner is told of wherever they are: "running", "idle", "failed", "ended", or ""."""
+    if session.state == State.RUNNING and session.idle_stops_at:
+        return "idle"
     if session.state == State.STOPPING:
         return "failed" if session.outcome in (Outcome.FAILED, Outcome.LOST) else ""
     return session.state if session.state in (State.RUNNING, State.ENDED) else ""
+
+
+def milestone_at(session: Session) -> datetime:
+    """When it came to the present one."""
+    warned = session.idle_warned_at if milestone(session) == "idle" else None
+    return warned or session.state_since
 
 
 def toast_html(session: Session) -> str:

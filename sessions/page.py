@@ -40,6 +40,7 @@ class Notice:
     proof: tuple[datetime, ...] = ()  # the two readings that did not find the machine
     advice: str = ""
     money: str = ""
+    keep: bool = False  # a click keeps it running
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +217,16 @@ def running_notice(
             advice="Stop it if you do not want to wait.",
             money=running_words(cost),
         )
+    if session.idle_stops_at:
+        return Notice(
+            tone="warn",
+            title=f"Idle: stops at {session.idle_stops_at:%H:%M} UTC",
+            text=f"Its GPU has done nothing for a while, and it was launched to be stopped when "
+            f"idle for {session.idle_minutes} minutes. Using the GPU calls that off.",
+            advice="Everything on its disk is lost with the stop.",
+            money=running_words(cost),
+            keep=True,
+        )
     return None
 
 
@@ -311,8 +322,6 @@ def compared(session: Session, attempt: Attempt | None) -> list[Compared]:
     wrong_memory = [" MB on each GPU" in p for p in found.get("problems", [])]
     count = facts.get("gpu_count") or session.gpu_count
     memory = facts.get("gpu_memory_mb") or session.gpu_memory_mb
-    driver = f"{found.get('driver', '')} / CUDA {found.get('cuda', '')}" if found else ""
-    wanted = " / CUDA ".join(filter(None, (facts.get("driver_version"), facts.get("cuda_max"))))
     return [
         Compared(
             name="GPU", sold=f"{count}× {facts.get('gpu_name') or session.gpu_name}",
@@ -323,7 +332,14 @@ def compared(session: Session, attempt: Attempt | None) -> list[Compared]:
             found=", ".join(sorted({f"{mb:,} MB" for _, mb in gpus})) if found else "",
             same=not any(wrong_memory) if found else None,
         ),
-        Compared(name="Driver", sold=wanted or "not said", found=driver, same=None),
+        Compared(
+            name="Driver", sold=facts.get("driver_version") or "not said",
+            found=found.get("driver", ""), same=None,
+        ),
+        Compared(
+            name="CUDA, at most", sold=facts.get("cuda_max") or "not said",
+            found=found.get("cuda", ""), same=None,
+        ),
     ]  # fmt: skip
 
 

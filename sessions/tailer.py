@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from channels.db import database_sync_to_async
@@ -41,7 +41,7 @@ class Tailer:
     versions: dict[UUID, int] | None = None  # of what was looked at; None before the first look
     sent: dict[UUID, dict[str, str]] = field(default_factory=dict)  # parts by session, as sent
     layouts: dict[str, tuple] = field(default_factory=dict)  # lists by audience, as sent
-    told: set[tuple[UUID, str]] = field(default_factory=set)  # (session, milestone)
+    told: set[tuple[UUID, datetime]] = field(default_factory=set)  # (session, its milestone's time)
     totals_at: float = 0
 
     async def run(self) -> None:
@@ -99,19 +99,20 @@ class Tailer:
         self.versions = found
         return list(Session.objects.filter(pk__in=new).select_related("owner")) if new else []
 
-    def milestones(self, sessions: Iterable[Session]) -> Iterator[tuple[UUID, str]]:
+    def milestones(self, sessions: Iterable[Session]) -> Iterator[tuple[UUID, datetime]]:
         """What its owner wants to hear of, as far as it happened within what is looked at."""
         since = timezone.now() - OVERLAP
         for session in sessions:
-            if session.state_since > since and (state := live.milestone(session)):
-                yield session.pk, state
+            at = live.milestone_at(session)
+            if at > since and live.milestone(session):
+                yield session.pk, at
 
     def toasts(self, changed: list[Session], read_at: float) -> Iterator[Push]:
         new = set(self.milestones(changed)) - self.told
         self.told |= new
         for session in changed:
             group = live.owner_group(session.owner_id)
-            if live.watched[group] and (session.pk, live.milestone(session)) in new:
+            if live.watched[group] and (session.pk, live.milestone_at(session)) in new:
                 yield Push(group, live.toast_html(session), read_at, about=str(session.pk))
 
     def session_pushes(self, changed: list[Session], read_at: float) -> Iterator[Push]:

@@ -9,11 +9,13 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from . import asks, audit, limits, live, vault
+from . import asks, audit, limits, live, relaunch, vault
 from .connect import alias
+from .forms import IdleForm
 from .models import Session
 from .overview import PERIODS, USUAL_PERIOD, ended, overview
 
@@ -64,6 +66,7 @@ def session_page(request: HttpRequest, pk: UUID) -> HttpResponse:
         "page_title": live.page_title(session),
         "is_owner": session.owner_id == request.user.pk,
         "may_stop": asks.may_stop(request.user, session),
+        "idle_form": IdleForm(initial={"idle_minutes": session.idle_minutes}),
     }
     return render(request, "sessions/session.html", context)
 
@@ -95,6 +98,46 @@ def session_extend(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not extended and not request.htmx:
         messages.warning(request, "No more can be added: the longest session is 12 hours.")
     return answer(request, session)
+
+
+@require_POST
+def session_keep(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """ "I am still using it": idleness counts from now."""
+    session = find(request, pk)
+    if not asks.may_stop(request.user, session):
+        raise PermissionDenied
+    asks.keep_running(session, request.user)
+    return answer(request, session)
+
+
+@require_POST
+def session_idle(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Another time, or none with `off`."""
+    session, form = find(request, pk), IdleForm(request.POST)
+    if not asks.may_stop(request.user, session):
+        raise PermissionDenied
+    if "off" in request.POST:
+        asks.idle_stop(session, request.user, None)
+    elif form.is_valid():
+        asks.idle_stop(session, request.user, form.cleaned_data["idle_minutes"])
+    elif request.htmx:
+        return HttpResponse(status=422)
+    else:
+        messages.warning(request, " ".join(form.errors["idle_minutes"]))
+    return answer(request, session)
+
+
+@require_safe
+def session_again(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """To the launch form of a comparable offer, filled in as before. Nothing is rented by it."""
+    session = relaunch.mine(request.user, str(pk))
+    if session is None:
+        raise Http404
+    offer = relaunch.offer(session, timezone.now())
+    if offer is None:
+        messages.warning(request, "No comparable offer inside the same ceiling just now.")
+        return redirect("offers")
+    return redirect(f"{reverse('launch', args=[offer.provider, offer.offer_id])}?again={pk}")
 
 
 @require_POST

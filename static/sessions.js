@@ -21,9 +21,15 @@ function late() {
 const state = () => document.getElementById("page-title")?.textContent ?? "";
 const suffix = document.title.slice(state().length);
 
+let told = state();
+
 function title() {
   if (state()) document.title = state() + suffix;
+  const says = document.getElementById("state-says");
+  if (says && state() !== told) says.textContent = told = state(); // read out once for each change
 }
+
+const plain = (node) => node.textContent.replaceAll(/\s+/g, " ").trim();
 
 // What a person opened, scrolled or focused stays so when a fragment is replaced.
 const unfolded = new Set();
@@ -36,6 +42,7 @@ document.addEventListener("toggle", (e) => {
 }, true);
 document.addEventListener("htmx:oobBeforeSwap", (e) => {
   const old = e.detail.target;
+  if (old.id === "session-notice" && plain(old) === plain(e.detail.fragment)) e.detail.shouldSwap = false;
   focused = old.contains(document.activeElement) ? document.activeElement.id : "";
   scrolled = old.querySelector(".tl")?.scrollTop ?? 0;
 });
@@ -46,7 +53,8 @@ document.addEventListener("htmx:oobAfterSwap", (e) => {
   for (const d of fresh?.querySelectorAll("details") ?? []) d.open ||= unfolded.has(name(d));
 });
 document.addEventListener("submit", (e) => {
-  if (e.target.id === "stop-form") document.getElementById("stop-dialog").hidePopover?.();
+  if (["stop-form", "idle-form"].includes(e.target.id))
+    document.getElementById(e.target.id.replace("form", "dialog")).hidePopover?.();
 });
 
 document.addEventListener("htmx:wsAfterMessage", () => {
