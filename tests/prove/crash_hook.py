@@ -1,7 +1,9 @@
-"""kill -9 of this process at a named point: around each write, commit, request and login.
+"""Strikes this process at a named point: around each write, commit, request and login.
 
     CRASH_LOG=<file>        write the name of every point that is passed, one a line
-    CRASH_AT=<name>#<nth>   die there
+    CRASH_AT=<name>#<nth>   strike there; without a name: at the nth point of any name
+    CRASH_HOW=<how>         kill (-9), all (its whole group at once), pause (SIGSTOP) or alarm
+    CRASH_MARK=<file>       write the time of it, UTC, one a line
 
 Nobody marks points by hand: they are found by wrapping Django's cursors and commits, the
 client of the marketplaces' API, and the SSH check. The product knows nothing of it.
@@ -13,6 +15,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ from sessions import ssh
 
 WRITE = re.compile(r'(INSERT|UPDATE|DELETE)[^"]*"(\w+)"')
 QUIET = ("providers_offer", "django_q_ormq", "gpu_sessions_slot", "providers_pricepoint")
+SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "alarm": signal.SIGALRM}
+TIMED_OUT = 9  # exit code of a worker that an alarm has ended
 OWN = "own"  # what the test itself asks of the simulator
 passed: Counter[str] = Counter()
 lock = threading.Lock()
@@ -77,9 +82,19 @@ def around_write(execute: Callable, sql: str, params: Any, many: bool, context: 
 def hit(name: str) -> None:
     with lock:
         passed[name] += 1
-        point = f"{name}#{passed[name]}"
+        passed[""] += OWN not in name.split()
+        points = (f"{name}#{passed[name]}", f"#{passed['']}")
         if log := os.environ.get("CRASH_LOG"):
             with Path(log).open("a") as file:
-                file.write(point + "\n")
-        if point == os.environ.get("CRASH_AT"):
-            os.kill(os.getpid(), signal.SIGKILL)
+                file.write(points[0] + "\n")
+        if os.environ.get("CRASH_AT") in points:
+            del os.environ["CRASH_AT"]  # an alarm and a pause are survived
+            strike(os.environ.get("CRASH_HOW", "kill"))
+
+
+def strike(how: str) -> None:
+    with Path(os.environ["CRASH_MARK"]).open("a") as file:
+        file.write(f"{datetime.now(UTC).isoformat()}\n")
+    if how == "all":
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), SIGNALS[how])

@@ -1,80 +1,87 @@
 """Every cell of the fault matrix against real processes, HTTP, SSH and a ledger (safety.md 6.3).
 
-    python -m tests.prove.fault_matrix [--provider vastai] [--only TEXT] [--at-once 6]
-
 A cell is one session with a database and a simulator of its own; several run side by side.
+With more than one database each cell of each provider meets one of them, dealt by the seed so
+that every step meets all; --every: each cell meets each database. A failure prints the one
+command that repeats it.
 """
 
 import argparse
-import json
-import subprocess
+import random
 import sys
-import tempfile
 import time
+import traceback
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import requests
-
-from tests.invariants import Evidence, check_invariants
-from tests.prove.crash_points import CLOCK, LABELS, Programme, Run
-from tests.prove.figures import record
+from tests.invariants import Evidence
+from tests.prove.figures import keep, record
 from tests.prove.matrix import LONG, Cell, cells
-from tests.world import Template, make_template
+from tests.prove.measure import Sample, samples
+from tests.prove.runs import AT_ONCE, CLOCK, DATABASES, PROVIDERS, Run, Yard
 
-PROVIDERS = ("vastai",)
 SLACK = 0.5  # seconds between posting a fault and asking to stop
 WORDS = ("offer_gone", "no_funds", "auth", "invalid", "rate", "leftover")
 NOT_BILLED = ("outbid", "offline", "vanish", "price_raised")  # for a while, or not at the rate
-AGAIN = "python -m tests.prove.fault_matrix --only '{}'"
+AGAIN = "python -m tests.prove.fault_matrix --provider {} --database {} --only '{}'"
+Played = tuple[Cell, str]  # a cell and the database that it meets
 
 
-@dataclass(frozen=True)
+@dataclass
 class Result:
     cell: Cell
-    problems: list[str]
-    seconds: float
-    tail: str
+    database: str
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    tail: str = ""
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def again(self) -> str:
+        return AGAIN.format(self.cell.provider, self.database, self.cell.name)
 
 
-def play(cell: Cell, programme: Programme) -> Result:
-    began = time.monotonic()
-    patience = 600 if cell.reason == "vanished" else LONG + 10
-    hold = patience / CLOCK if cell.step == "running" else 0
+def play(cell: Cell, database: str, yard: Yard) -> Result:
+    result, began = Result(cell, database), time.monotonic()
     fault = cell.body() | {"when": cell.when}
-    run = programme.run(
-        cell.name, "", FAULTS=json.dumps([fault]), HOLD=str(hold), PROVIDER=cell.provider
-    )
     try:
-        run.prepare(programme.template)
-        code = run.start()
-        problems = [f"exit code {code}"] * bool(code) + judge(cell, run)
-        run.clean_up()
-    except (subprocess.TimeoutExpired, requests.RequestException, AssertionError) as error:
-        problems = [f"{type(error).__name__}: {error}"]
-    word = "FAILED" if problems else "ok"
-    print(f"{word:6} {cell.name} {time.monotonic() - began:.0f} s", *problems, flush=True)
-    return Result(cell, problems, time.monotonic() - began, run.tail() if problems else "")
+        with yard.run(cell.provider, database, [fault]) as run:
+            live_and_judge(run, result)
+    except Exception:  # one cell's trouble fails that cell; the others are judged as well
+        result.problems.append(traceback.format_exc())
+    result.seconds = time.monotonic() - began
+    word = "FAILED" if result.problems else "ok"
+    print(f"{word:6} {cell.name} {database} {result.seconds:.0f} s", *result.problems, flush=True)
+    return result
 
 
-def judge(cell: Cell, run: Run) -> list[str]:
-    seen = run.evidence()
-    wrong = [text for text in check_invariants(seen) if not excused(cell, text)]
-    if len([row for row in seen.ledger if row["foreign"] and not row["gone_at"]]) != len(LABELS):
-        wrong.append("a stranger is missing")
-    wrong += [f"{row['label']} lives" for row in seen.ours() if row["gone_at"] is None]
+def live_and_judge(run: Run, result: Result) -> None:
+    cell = result.cell
+    try:
+        code = run.live(HOLD=str(hold(cell)))
+        seen = run.seen()
+        result.problems = [f"exit code {code}"] * bool(code) + judge(cell, run, seen)
+        fair = cell.fault not in NOT_BILLED
+        result.samples = samples(seen, clock=CLOCK, database=run.database, fair=fair)
+    finally:
+        result.tail = run.tail()
+
+
+def hold(cell: Cell) -> float:
+    """Seconds to leave it running."""
+    patience = 600 if cell.reason == "vanished" else LONG + 10
+    return patience / CLOCK if cell.step == "running" else 0
+
+
+def judge(cell: Cell, run: Run, seen: Evidence) -> list[str]:
+    # our cost cannot know of a machine that was not billed all the time, or not at its rate
+    wrong = run.verdict(seen, excused="cost_agrees" if cell.fault in NOT_BILLED else "")
     [session] = seen.sessions
     ended = (session["state"], session["outcome"], session["reason"])
     if ended != ("ended", cell.outcome, cell.reason):
         wrong.append(f"{ended}, not {cell.outcome} {cell.reason}")
     return wrong + attempts_differ(cell, seen) + closed_too_early(cell, session, seen)
-
-
-def excused(cell: Cell, text: str) -> bool:
-    """What our cost cannot know: a machine that was not billed all the time, or not at its rate."""
-    return cell.fault in NOT_BILLED and text.startswith("cost_agrees")
 
 
 def attempts_differ(cell: Cell, seen: Evidence) -> list[str]:
@@ -105,45 +112,73 @@ def closed_too_early(cell: Cell, session: dict, seen: Evidence) -> list[str]:
     return [] if waited >= cell.seconds / CLOCK - SLACK else [f"closed after {waited:.1f} s"]
 
 
-def in_own_world(cell: Cell, directory: Path, template: Template) -> Result:
-    """A simulator for each: sessions beside it would take the offers that it falls back to."""
-    for place in ("first", "second"):  # a port that was free may be taken by the time it is used
-        programme = Programme(directory / place, 2, template)
-        with programme.simulator:
-            try:
-                programme.start()
-            except AssertionError:
-                continue
-            return play(cell, programme)
-    return Result(cell, ["no simulator came up"], 0, "")
+# -- which
+
+
+def dealt(every: list[Cell], databases: list[str], seed: int) -> list[Played]:
+    """Each cell meets one database; those of a step and provider are dealt evenly."""
+    dice = random.Random(seed)
+    groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in every:
+        groups[cell.provider, cell.step].append(cell)
+    found = []
+    for group in groups.values():
+        hand, first = dice.sample(group, len(group)), dice.randrange(len(databases))
+        turns = (databases[(first + n) % len(databases)] for n in range(len(hand)))
+        found += zip(hand, turns, strict=True)
+    return found
+
+
+def longest_first(played: list[Played]) -> list[Played]:
+    return sorted(played, key=lambda each: (-hold(each[0]), each[0].name, each[1]))
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.prove.fault_matrix", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--provider", choices=PROVIDERS, action="append", help="default: all")
+    parser.add_argument("--database", choices=DATABASES, action="append", help="default: all")
+    parser.add_argument("--every", action="store_true", help="each cell on each database")
+    parser.add_argument("--only", default="", metavar="TEXT", help="cells whose name has it")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, metavar="N")
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--provider", choices=("vastai", "tensordock"), action="append")
-    parser.add_argument("--only", default="", help="cells whose name contains this")
-    parser.add_argument("--at-once", type=int, default=6)
-    options = parser.parse_args()
+    options = read_options()
+    databases = options.database or list(DATABASES)
     names = options.provider or PROVIDERS
     chosen = [cell for name in names for cell in cells(name) if options.only in cell.name]
-    with tempfile.TemporaryDirectory(prefix="fault-matrix-") as directory:
-        template = make_template(Path(directory))
-        places = [Path(directory) / str(number) for number in range(len(chosen))]
-        with ThreadPoolExecutor(options.at_once) as pool:
-            play_it = partial(in_own_world, template=template)
-            results = list(pool.map(play_it, chosen, places))
-    return report(results)
+    if options.every:
+        played = [(cell, database) for cell in chosen for database in databases]
+    else:
+        played = dealt(chosen, databases, options.seed)
+    with Yard(tuple(databases)) as yard, ThreadPoolExecutor(options.at_once) as pool:
+        results = list(pool.map(lambda each: play(*each, yard), longest_first(played)))
+    return report(results, options.seed)
 
 
-def report(results: list[Result]) -> int:
+def report(results: list[Result], seed: int) -> int:
     failed = [result for result in results if result.problems]
     for result in failed:
-        print(f"FAILED {result.cell.name}: {result.problems}\n{result.tail}")
-        print("again:", AGAIN.format(result.cell.name))
-    passed = len(results) - len(failed)
-    longest = round(max((result.seconds for result in results), default=0))
-    record("fault_matrix", cells=len(results), passed=passed, longest_seconds=longest)
-    print(f"fault matrix: {passed} of {len(results)} cells, the longest {longest} s")
+        print(f"FAILED {result.cell.name} {result.database}: {result.problems}\n{result.tail}")
+        print("again:", result.again)
+    covered = Counter(f"{result.cell.provider}/{result.database}" for result in results)
+    figures = {
+        "cells": len({result.cell.name for result in results}),
+        "played": len(results),
+        "passed": len(results) - len(failed),
+        "played_by_place": dict(sorted(covered.items())),
+        "longest_seconds": round(max((result.seconds for result in results), default=0)),
+        "seed": seed,
+    }
+    record("fault_matrix", **figures)
+    keep("fault_matrix", [sample for result in results for sample in result.samples])
+    for name, value in figures.items():
+        print(f"{name:18} {value}")
     return 1 if failed or not results else 0
 
 

@@ -1,6 +1,6 @@
 """One process that does everything a worker does, and also plays the person: to be killed.
 
-    python -m tests.prove.lone_worker     (environment: see crash_points.py)
+    python -m tests.prove.lone_worker     (environment: see runs.py)
 
 It launches one session, stops it once it runs, and ends with code 0 when the session has ended.
 Started again after its death it goes on from the rows, like any worker.
@@ -8,8 +8,10 @@ Started again after its death it goes on from the rows, like any worker.
 
 import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -19,7 +21,10 @@ import requests
 django.setup()
 
 from django.contrib.auth import get_user_model  # noqa: E402
+from django.db import OperationalError  # noqa: E402
 from django.utils import timezone  # noqa: E402
+from django_q.exceptions import TimeoutException  # noqa: E402
+from django_q.timeout import TimeoutHandler  # noqa: E402
 
 from providers import jobs, registry  # noqa: E402
 from providers.models import Offer  # noqa: E402
@@ -71,11 +76,10 @@ def post(when: str, **aim: str) -> None:
 
 
 def launch() -> bool:
-    number = int(os.environ["OFFER"])
     stock = Offer.objects.filter(
         provider=PROVIDER, gpu_count=1, listed=True, evicted_until=None, interruptible=False
     )
-    found = list(stock.filter(gpu_name="RTX 4090").order_by("pk")[number : number + 1])
+    found = list(stock.filter(gpu_name="RTX 4090").order_by("pk")[:1])
     if found:
         terms = {"provider": found[0].provider, "offer_id": found[0].offer_id}
         post("launch", offer_id=found[0].offer_id)
@@ -96,14 +100,33 @@ def launch() -> bool:
     return False
 
 
+def patiently(step: Callable[[], object]) -> object:
+    """A paused process may hold the database: what was refused is tried again."""
+    while True:
+        try:
+            return step()
+        except OperationalError as error:
+            slices.trouble(error)
+
+
 def main() -> int:
     crash_hook.install()
-    tasks.prepare()
+    signal.signal(signal.SIGALRM, TimeoutHandler(0).raise_timeout_exception)
+    try:
+        return live()
+    except TimeoutException:
+        os._exit(
+            crash_hook.TIMED_OUT
+        )  # as the queue's guard ends a worker whose task took too long
+
+
+def live() -> int:
+    patiently(tasks.prepare)
     pool = ThreadPoolExecutor(8, initializer=slices.forbid_database)
     work = slices.Work(pool, (reconcile, sweep, jobs))
-    while not act():
+    while not patiently(act):
         work.turns_until(time.monotonic() + TURN)
-        audit.write_anchor(timezone.now())
+        patiently(lambda: audit.write_anchor(timezone.now()))
     work.drain(20)
     verdict = audit.verify()
     print(verdict)
