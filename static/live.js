@@ -90,21 +90,13 @@ function copyByHand(text) {
   return done;
 }
 
-// ---- narrowing a list by typing, moving through rows by keys
+// ---- narrowing a list by typing
 
 function narrow(input) {
   const wanted = input.value.trim().toLowerCase().replaceAll(" ", "");
   for (const row of document.getElementById(input.dataset.narrows)?.children ?? [])
     row.hidden = !row.textContent.toLowerCase().replaceAll(" ", "").includes(wanted);
 }
-
-function step(by) {
-  const links = [...document.querySelectorAll("[data-row] .act a:not(.pick), [data-row] a.open")];
-  const at = links.indexOf(document.activeElement);
-  links.at(Math.min(Math.max(at + by, 0), links.length - 1))?.focus();
-}
-
-const typing = (e) => e.target.closest?.("input, textarea, select, [contenteditable]");
 
 // ---- wiring
 
@@ -118,17 +110,10 @@ document.addEventListener("click", (e) => {
     if (!menu.contains(e.target)) menu.open = false;
 });
 document.addEventListener("keydown", (e) => {
-  if (e.key === "Escape") document.querySelectorAll("details.menu[open]").forEach((m) => (m.open = false));
-  if (e.ctrlKey || e.metaKey || e.altKey || typing(e)) return;
-  const act = {
-    "/": () => document.querySelector("input[type=search]")?.focus(),
-    j: () => step(1),
-    k: () => step(-1),
-    x: () => document.activeElement.closest("[data-row]")?.querySelector(".pick")?.click(),
-  }[e.key];
-  if (act) {
-    e.preventDefault();
-    act();
+  if (e.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+    menu.open = false;
   }
 });
 for (const name of ["input", "change"])
