@@ -16,7 +16,7 @@ from providers.filters import parse
 from providers.models import Offer, ProviderHealth
 from providers.terms import DISK_GB
 
-from . import asks, limits
+from . import asks, limits, relaunch
 from .dry_run import Terms, dry_run
 from .forms import LaunchForm, requirements, suggested_ceiling
 from .models import Session
@@ -107,7 +107,10 @@ def _gone(request: HttpRequest) -> HttpResponse:
 
 
 def _start(request: HttpRequest, offer: Offer) -> dict[str, dict[str, object]]:
-    """The filters that led here become the terms."""
+    """The filters that led here become the terms; or those of an earlier session, ?again=<id>."""
+    before = relaunch.mine(request.user, request.GET.get("again", ""))
+    if before:
+        return {"initial": relaunch.terms(before, offer)}
     filters = parse(dict(request.GET.lists()))
     least = registry.capabilities(offer.provider).offer_min_disk_gb
     disk = min(max(filters.disk, least), offer.disk_gb_max)

@@ -78,8 +78,8 @@ class Part:
 
 
 def startup(steps: Sequence[Step]) -> list[Part]:
-    """The parts of a start that came through, one after the other; else nothing."""
-    done = [step for step in steps if step.seconds is not None]
+    """The parts that took time of a start that came through, in their order; else nothing."""
+    done = [step for step in steps if step.seconds]
     whole = sum(step.seconds for step in done)
     if not whole or any(step.state != DONE for step in steps):
         return []

@@ -72,7 +72,6 @@ def test_the_bar_has_a_part_for_each_step_and_is_whole():
     assert startup(steps) == [
         Part(name="Created", seconds=2, at=0, width=250),
         Part(name="Booted", seconds=6, at=250, width=750),
-        Part(name="Running", seconds=0, at=1000, width=0),
     ]
     assert startup([*steps, Step(name="GPU verified")]) == []
     assert startup([done("Requested", None)]) == []
