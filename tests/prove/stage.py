@@ -194,6 +194,12 @@ class Neighbour(Stage):
     def start_simulator(self) -> None:
         """It is there already."""
 
+    def start_working(self) -> None:
+        """Without pages."""
+        names = ("TENSORDOCK_API_TOKEN", "TENSORDOCK_BASE_URL")
+        self.environment |= {name: self.first.environment[name] for name in names}
+        self.start_worker()
+
     def start(self) -> "Neighbour":
         super().start()
         self.others.append(self.first.prefix())

@@ -1,0 +1,83 @@
+"""Whose machines are these? A second broker, a restored backup, another DEPLOYMENT_ID (I2, I14).
+
+Whoever is in doubt says so and touches nothing. The whole set, with times: tests/prove/drills.py.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.prove.stage import Neighbour, Stage
+from tests.world import PROVIDERS, Template, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("doubt")]
+
+CALM = 60  # simulated seconds
+GPU = "RTX 4090"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, template: Template) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("doubt") / "w", template) as stage:
+        try:
+            stage.start()
+            stage.rent(stage.offers(GPU, 1, provider)[0] for provider in PROVIDERS)
+        except AssertionError as error:
+            error.add_note(stage.tails())
+            raise
+        yield stage
+
+
+@pytest.fixture
+def untouched(world: Stage) -> Iterator[None]:
+    """No session changes its state meanwhile, and nothing mutating is sent."""
+    states, last = world.states(), world.last_request()
+    yield
+    assert world.states() == states
+    assert world.mutations(last) == []
+
+
+def test_a_second_broker_with_the_same_keys_is_a_stranger(world: Stage, untouched: None) -> None:
+    with Neighbour(world) as other:
+        other.start_working()
+        for provider in PROVIDERS:
+            until("it sees the other", lambda name=provider: other.alerted(f"twin:{name}"))
+        other.let_pass(CALM)
+        assert other.rows("SELECT * FROM gpu_sessions_sighting") == []
+
+
+def test_a_restored_backup_destroys_nothing(world: Stage) -> None:
+    """Not even what it has never heard of; nobody is let down once the truth is back."""
+    world.back_up("backup")
+    later = world.launch(world.offers(GPU, 1)[0])
+    world.wait_state(later, "booting", "verifying", "running")
+    world.wait_anchored()
+    last = world.last_request()
+
+    world.exchange("backup", keep="truth")
+    for key in ("identity", "audit"):
+        until(f"the alert {key}", lambda key=key: world.alerted(key))
+    page = world.http.get(f"{world.base}/attention/", timeout=30).text
+    assert "Read-only" in page and "has lost event" in page
+    world.let_pass(CALM)
+    assert world.mutations(last) == []
+
+    world.exchange("truth")
+    world.wait_state(later, "running")
+    until("all is well", lambda: not world.alerted("identity") and not world.alerted("audit"))
+
+
+def test_another_deployment_id_does_nothing_until_it_is_put_right(
+    world: Stage, untouched: None
+) -> None:
+    world.restart(DEPLOYMENT_ID="another000")
+    until("the alert", lambda: world.alerted("identity"))
+    assert "another000" in world.http.get(f"{world.base}/sessions/", timeout=30).text
+    world.let_pass(CALM)
+    world.restart(DEPLOYMENT_ID="")
+    until("all is well", lambda: not world.alerted("identity"))
+
+
+def test_all_of_them_end_and_none_is_forgotten(world: Stage) -> None:
+    world.stop_all()
+    assert world.violations() == []
