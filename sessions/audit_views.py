@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from . import audit_watch
 from .audit_filters import PERIODS, AuditFilters, parse
 from .audit_search import EXPORTED, matching, search
 from .models import AuditEvent
@@ -25,12 +26,14 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def audit_page(request: HttpRequest) -> HttpResponse:
     filters = asked(request)
     visible = AuditEvent.objects.visible_to(request.user)
+    sees_all = request.user.has_perm("gpu_sessions.view_all_sessions")
     context = {
         "filters": filters,
         "found": search(visible, filters, timezone.now()),
         "query": filters.query(),
         "periods": [(label, value, value == filters.span) for value, label in PERIODS.items()],
-        "sees_all": request.user.has_perm("gpu_sessions.view_all_sessions"),
+        "sees_all": sees_all,
+        "verdict": audit_watch.verdict() if sees_all else None,
         "most": EXPORTED,
     }
     context["older"] = filters.query(before=context["found"].older)

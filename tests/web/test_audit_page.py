@@ -13,10 +13,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from sessions import audit
+from sessions import audit, audit_watch
 from sessions.audit_filters import AuditFilters, parse
 from sessions.audit_search import PAGE, plain, search
-from sessions.models import AuditEvent
+from sessions.models import AuditEvent, Heartbeat
 from tests.factories import make_session, make_user
 from tests.web.conftest import BACKEND
 
@@ -136,6 +136,17 @@ def test_files_hold_the_chain_and_no_formula(boss):
     [same] = json.loads(boss.get(f"/audit/export.json?session={session.code}").content)
     assert same["reason"] == HOSTILE and same["previous_hash"] == event.previous_hash
     assert "<script>alert" not in text(boss)
+
+
+def test_those_who_see_all_see_the_verdict_on_the_chain(boss, page):
+    assert 'class="chain"' not in text(boss)
+    audit_watch.look(timezone.now())
+    assert "The chain is whole up to event" in text(boss)
+    assert 'class="chain"' not in text(page)
+    Heartbeat.objects.filter(name="audit").update(
+        data=audit_watch.NOTHING | {"ok": False, "problem": "Event 7 is <missing>."}
+    )
+    assert "The chain is broken" in text(boss) and "Event 7 is &lt;missing&gt;." in text(boss)
 
 
 def test_htmx_gets_the_results_and_the_facets(boss):
