@@ -12,9 +12,10 @@ from django.views.decorators.http import require_POST, require_safe
 from providers import registry
 from providers.models import ProviderHealth
 
-from . import asks, orphans, sweep, watch
+from . import adopt, asks, orphans, sweep, watch
 from . import attention as needs
 from .models import Session, Sighting
+from .rules import DEFAULT_HOURS
 
 LONGEST_REASON = 200
 
@@ -36,6 +37,7 @@ def everything(now: datetime) -> dict[str, object]:
     return {
         "alerts": needs.alerts(seen, now),
         "orphans": seen.orphans,
+        "adopted_hours": DEFAULT_HOURS,
         "people": people(o.sighting.ignored_by for o in seen.orphans),
         "frozen": needs.frozen(seen),
         "surveys": [
@@ -80,6 +82,22 @@ def ignore(request: HttpRequest, pk: int) -> HttpResponse:
         watch.record(now)
     messages.success(request, "Ignored: it stays listed here and is not destroyed by itself.")
     return redirect("attention")
+
+
+@require_POST
+def adopt_orphan(request: HttpRequest, pk: int) -> HttpResponse:
+    """To its session, which verifies the machine from now on."""
+    sighting = find(request, pk)
+    reason, now = given_reason(request), timezone.now()
+    if not reason or request.POST.get("confirm") != sighting.instance_id:
+        return refuse(request, "Confirm the machine, and say why it is adopted.")
+    try:
+        session = adopt.adopt(pk, request.user, reason, now)
+    except adopt.AdoptRefused as refusal:
+        return refuse(request, f"Not adopted. {refusal}")
+    watch.record(now)
+    messages.success(request, "Adopted: it is verified now, like any machine that has started.")
+    return redirect("session", session.pk)
 
 
 @require_POST

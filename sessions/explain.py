@@ -250,6 +250,7 @@ def _fixed(text: str) -> Callable[[AuditEvent], tuple[str, str]]:
 SENTENCES: Mapping[str, Callable[[AuditEvent], tuple[str, str]]] = {
     "session.state": _state,
     "session.launch": _fixed("Launch requested"),
+    "session.adopted": _fixed("Adopted: the machine ran, and no row knew it"),
     "session.extend": _extend,
     "session.idle_stop": _idle_stop,
     "session.keep_running": _fixed("Kept running: still in use"),

@@ -11,10 +11,12 @@ from decimal import Decimal
 from django.db import transaction
 
 from providers import registry
+from providers.base import Instance
 from providers.models import ProviderHealth
 
-from . import audit
+from . import adopt, audit, identity
 from .evidence import rules
+from .identity import Identity
 from .models import Attempt, Sighting
 from .survey import Survey
 
@@ -30,6 +32,7 @@ class Orphan:
     price: Decimal | None  # USD per hour, if the marketplace says it
     cost: Decimal | None  # USD since it was first seen: an estimate from below
     held: str  # why nothing is done, or empty
+    not_adopted: str  # why it cannot become a session, or empty
 
     @property
     def waiting(self) -> bool:
@@ -43,17 +46,20 @@ class Orphan:
 def orphans(
     surveys: Iterable[Survey], healths: Mapping[str, ProviderHealth], now: datetime
 ) -> list[Orphan]:
-    """The open ones, oldest first. Two queries."""
-    prices = {(s.provider, i.instance_id): i.price_per_hour for s in surveys for i in s.orphans}
+    """The open ones, oldest first. Five queries."""
+    present = {(s.provider, i.instance_id): i for s in surveys for i in s.orphans}
     sightings = list(Sighting.objects.filter(gone_at__isnull=True).order_by("first_seen_at"))
     labels = Attempt.objects.filter(label__in=[sighting.label for sighting in sightings])
     known = set(labels.values_list("label", flat=True))
+    rows, who = adopt.known_labels(sightings), identity.current()
     return [
         _orphan(
             sighting,
             sighting.label in known,
-            prices.get((sighting.provider, sighting.instance_id)),
+            sighting.label in rows,
+            present.get((sighting.provider, sighting.instance_id)),
             healths.get(sighting.provider),
+            who,
             now,
         )
         for sighting in sightings
@@ -63,11 +69,13 @@ def orphans(
 def _orphan(
     sighting: Sighting,
     known: bool,
-    price: Decimal | None,
+    row_exists: bool,
+    instance: Instance | None,
     health: ProviderHealth | None,
+    who: Identity,
     now: datetime,
 ) -> Orphan:
-    held = _held(sighting, health)
+    held, price = _held(sighting, health), instance.price_per_hour if instance else None
     hours = Decimal((now - sighting.first_seen_at).total_seconds()) / 3600
     return Orphan(
         sighting=sighting,
@@ -77,6 +85,7 @@ def _orphan(
         price=price,
         cost=None if price is None else hours * price,
         held=held,
+        not_adopted=adopt.why_not(sighting, instance, health, who, row_exists=row_exists),
     )
 
 

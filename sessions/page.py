@@ -328,7 +328,7 @@ def compared(session: Session, attempt: Attempt | None) -> list[Compared]:
             found=models(gpus) if found else "", same=all(wrong_memory) if found else None,
         ),
         Compared(
-            name="Memory per GPU", sold=f"{memory:,} MB",
+            name="Memory per GPU", sold=f"{memory:,} MB" if memory else "not said",
             found=", ".join(sorted({f"{mb:,} MB" for _, mb in gpus})) if found else "",
             same=not any(wrong_memory) if found else None,
         ),

@@ -295,7 +295,10 @@ def _take(sighting: Sighting, now: datetime) -> list[OrphanCall]:
         if lanes.take(sighting.provider, "destroy", now):
             return []
         mine = Sighting.objects.filter(
-            pk=sighting.pk, destroy_tries=sighting.destroy_tries, ignored_at__isnull=True
+            pk=sighting.pk,
+            destroy_tries=sighting.destroy_tries,
+            ignored_at__isnull=True,
+            gone_at__isnull=True,  # nobody has adopted it since
         )
         until = now + timedelta(seconds=CLAIM_SECONDS)
         if not mine.update(destroy_tries=F("destroy_tries") + 1, next_destroy_at=until):

@@ -17,6 +17,7 @@ urlpatterns = [
     path("sessions/<uuid:pk>/key/", views.session_key, name="session_key"),
     path("attention/", attention_views.attention, name="attention"),
     path("attention/orphans/<int:pk>/destroy/", attention_views.hurry, name="orphan_destroy"),
+    path("attention/orphans/<int:pk>/adopt/", attention_views.adopt_orphan, name="orphan_adopt"),
     path("attention/orphans/<int:pk>/ignore/", attention_views.ignore, name="orphan_ignore"),
     path("attention/<slug:provider>/release/", attention_views.release, name="provider_release"),
     path("audit/", audit_views.audit_page, name="audit"),

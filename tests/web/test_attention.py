@@ -1,5 +1,7 @@
 """The page "Needs attention": who sees what, who may do what, and the banner of every page."""
 
+from decimal import Decimal
+
 import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
@@ -10,7 +12,7 @@ from providers import catalog
 from providers.base import Instance, InstanceState, Listing
 from providers.models import ProviderHealth
 from sessions import identity, labels, watch
-from sessions.models import AuditEvent, Heartbeat, Sighting
+from sessions.models import AuditEvent, Heartbeat, Session, Sighting
 from tests.factories import make_user
 from tests.web.scenes import build
 
@@ -57,7 +59,7 @@ def orphan() -> Sighting:
 def machine(instance_id: str, label: str) -> Instance:
     return Instance(
         provider="vastai", instance_id=instance_id, label=label, state=InstanceState.RUNNING,
-        raw_state="running", price_per_hour=None,
+        raw_state="running", price_per_hour=Decimal("0.4"), gpu_name_raw="RTX 4090", gpu_count=1,
     )  # fmt: skip
 
 
@@ -75,15 +77,16 @@ def address(name: str, orphan: Sighting) -> str:
 ACTIONS = {
     "orphan_destroy": {"confirm": "777"},
     "orphan_ignore": {"reason": "a demo runs on it"},
+    "orphan_adopt": {"reason": "a demo runs on it", "confirm": "777"},
     "provider_release": {"reason": "looked at it", "frozen": FROZEN},
 }
 
 
 def decided() -> tuple:
-    """What the three actions change, and their events."""
+    """What the actions change, and their events."""
     sighting, health = Sighting.objects.get(), ProviderHealth.objects.get()
     return (
-        sighting.hurried_at, sighting.ignored_at, health.frozen_reason,
+        sighting.hurried_at, sighting.ignored_at, sighting.gone_at, health.frozen_reason,
         AuditEvent.objects.count(),
     )  # fmt: skip
 
@@ -125,11 +128,18 @@ def test_others_see_only_what_is_wrong_with_their_own(page, person, orphan):
 def test_each_action_is_done_once_by_those_who_may(admin, orphan, name):
     ProviderHealth.objects.update(frozen_reason=FROZEN)
     before = decided()
-    for _ in range(2):
-        answer = admin.post(address(name, orphan), ACTIONS[name])
-        assert answer.status_code == 302 and answer["Location"] == "/attention/"
-    assert decided()[:3] != before[:3]
-    what = {"orphan_destroy": "orphan.hurried", "orphan_ignore": "orphan.ignored"}
+    first = admin.post(address(name, orphan), ACTIONS[name])
+    again = admin.post(address(name, orphan), ACTIONS[name])
+    made = Session.objects.first()
+    assert first.status_code == 302
+    assert first["Location"] == (f"/sessions/{made.pk}/" if made else "/attention/")
+    assert again.status_code == (404 if made else 302)
+    assert decided()[:4] != before[:4] and bool(made) == (name == "orphan_adopt")
+    what = {
+        "orphan_destroy": "orphan.hurried",
+        "orphan_ignore": "orphan.ignored",
+        "orphan_adopt": "session.adopted",
+    }
     event = AuditEvent.objects.get(action=what.get(name, "provider.released"))
     assert event.actor.startswith("user:") and event.provider == "vastai" and event.request_id
     assert event.reason == ACTIONS[name].get("reason", "")
@@ -154,6 +164,16 @@ def test_a_freeze_that_is_not_the_one_that_was_shown_stays(admin, orphan):
     answer = admin.post("/attention/vastai/release/", ACTIONS["provider_release"], follow=True)
     assert "Nothing was released" in answer.content.decode()
     assert ProviderHealth.objects.get().frozen_reason
+
+
+def test_why_one_cannot_be_adopted_is_said(admin, orphan):
+    build("unreachable", timezone.now(), code="a" * 16)
+    page = text(admin)
+    assert "Cannot be adopted. Its session is known" in page
+    assert address("orphan_adopt", orphan) not in page
+    answer = admin.post(address("orphan_adopt", orphan), ACTIONS["orphan_adopt"], follow=True)
+    assert "Not adopted. Its session is known" in answer.content.decode()
+    assert Session.objects.count() == 1
 
 
 def test_an_ignored_orphan_stays_listed_with_its_reason(admin, orphan):
