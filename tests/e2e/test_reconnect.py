@@ -1,0 +1,134 @@
+"""Pages that stay open while the web server dies, sleeps, or the laptop does."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import PATIENCE, chromium
+from tests.world import World
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("reconnect")]
+
+
+@pytest.fixture(scope="module")
+def pages(world: World) -> Iterator[tuple[Page, Page, Page]]:
+    """A session's page, the list and the offers of one person; the session's path is known."""
+    offer = world.offers("RTX 3090")[0]
+    pk = world.launch(offer)
+    world.wait_state(pk, "running")
+    with chromium(f"127.0.0.1:{world.port}", viewport={"width": 1280, "height": 900}) as watched:
+        cookies = [
+            {"name": c.name, "value": c.value, "url": world.base} for c in world.http.cookies
+        ]
+        context = watched.page.context
+        context.add_cookies(cookies)
+        opened = (watched.page, context.new_page(), context.new_page())
+        for page, path in zip(
+            opened, (f"/sessions/{UUID(pk)}/", "/sessions/", "/keys/"), strict=True
+        ):
+            page.goto(world.base + path)
+            page.evaluate("window.loadedOnce = true")
+            says(page, "live")
+        yield opened
+
+
+def says(page: Page, word: str | re.Pattern[str]) -> None:
+    expect(page.locator("#connection")).to_have_text(word, timeout=PATIENCE)
+
+
+def never_reloaded(*pages: Page) -> None:
+    for page in pages:
+        assert page.evaluate("window.loadedOnce") is True
+
+
+def only_session(world: World) -> str:
+    [pk] = world.states()
+    return pk
+
+
+def test_a_laptop_that_slept_connects_again(world: World, pages: tuple[Page, ...]) -> None:
+    """The server stands still, as if the network had gone without a word; the clock has not."""
+    _, rentals, other = pages
+    for page in (rentals, other):
+        page.evaluate("""
+            const late = Date.now;
+            Date.now = () => late() + 120_000; // it was asleep for two minutes
+        """)
+    pid = world.parts["web"].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for page in (rentals, other):
+            says(page, re.compile("reconnecting|offline"))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for page in (rentals, other):
+        says(page, "live")
+    never_reloaded(rentals, other)
+
+
+def test_a_killed_server_comes_back_and_pages_tell_the_truth(
+    world: World, pages: tuple[Page, ...]
+) -> None:
+    detail, rentals, other = pages
+    pk = only_session(world)
+    code = world.session(pk)["code"]
+    rentals.locator(f"#pick-{code}").check()
+    expect(rentals.locator("#bulk-stop")).to_have_text("Stop 1 selected")
+    world.kill("web")
+    for page in pages:
+        says(page, re.compile("reconnecting|offline"))
+    says(other, "offline")  # it asked, and there was no answer
+    end = "UPDATE gpu_sessions_session SET expires_at = state_since WHERE id = ?"
+    world.write(end, pk)
+    world.wait_state(pk, "ended")
+    world.start_web()
+    for page in pages:
+        says(page, "live")
+    expect(detail.locator(".alert h2")).to_have_text("Confirmed gone")
+    expect(detail).to_have_title(re.compile("^Ended|^Confirmed|gone"))
+    expect(rentals.locator("#session-list")).to_contain_text("Nothing is rented")
+    expect(rentals.locator("#bulk")).to_be_hidden()
+    for page in pages:
+        assert page.locator("#totals").count() == page.locator("#connection").count() == 1
+        expect(page.locator("#totals")).to_contain_text("0 running")
+    assert detail.locator("#session-head").count() == 1
+    never_reloaded(*pages)
+    assert all("/ws/" not in line for line in world.log_lines("Traceback"))
+
+
+def test_several_are_stopped_by_keyboard_and_other_pages_are_told(
+    world: World, pages: tuple[Page, ...]
+) -> None:
+    _, rentals, other = pages
+    offers = world.offers("RTX A4000", 2, "vastai")
+    for offer in offers:
+        world.launch(offer)
+    boxes = rentals.locator("#session-list input[name=s]")
+    expect(boxes).to_have_count(2, timeout=PATIENCE)
+    boxes.first.focus()
+    rentals.keyboard.press("Space")
+    focused = "document.activeElement.id"
+    before = rentals.evaluate(focused)
+    expect(rentals.locator(".rentals .pill", has_text="Running")).to_have_count(2, timeout=PATIENCE)
+    assert rentals.evaluate(focused) == before  # both rows were replaced meanwhile
+    expect(boxes.first).to_be_checked()
+    expect(boxes.last).not_to_be_checked()
+    toasts = other.locator("#toasts .toast", has_text="is running")
+    expect(toasts.first).to_be_visible()
+    rentals.get_by_label("Select all").check()
+    expect(rentals.locator("#picked")).to_have_text("2 selected")
+    rentals.locator("#bulk-stop").press("Enter")
+    expect(rentals.locator("h1")).to_have_text("Stop 2 sessions?")
+    expect(rentals.locator("h1")).to_be_focused()
+    rentals.get_by_role("button", name="Stop and destroy 2").press("Enter")
+    expect(rentals.locator("h1")).to_have_text("2 of 2 sessions asked to stop")
+    expect(rentals.locator("h1")).to_be_focused()
+    expect(rentals.locator(".verdict", has_text="stop asked")).to_have_count(2)
+    world.wait_states(world.states(), "ended")
+    expect(other.locator("#toasts .toast", has_text="has ended").first).to_be_visible()
+    assert world.violations() == []
