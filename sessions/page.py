@@ -4,7 +4,7 @@
 alone: on the page, as an answer to htmx and in the websocket push.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -12,6 +12,7 @@ from providers import registry
 from providers.waits import span
 
 from . import explain, money, switch
+from .compared import compared
 from .connect import Connect, connect
 from .evidence import rules
 from .models import Attempt, AuditEvent, Session
@@ -54,14 +55,6 @@ class AttemptLine:
     note: str = ""
     words: str = ""
     proof: tuple[datetime, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    name: str
-    sold: str
-    found: str
-    same: bool | None  # None: not read yet, or nothing to compare with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,38 +307,6 @@ def money_words(cost: money.Cost, provider: str) -> str:
         return "Nothing is billed."
     price = f" {rate(cost.per_hour)} an hour" if cost.per_hour is not None else ""
     return f"Still billing{price} until {provider} confirms that it is gone."
-
-
-def compared(session: Session, attempt: Attempt | None) -> list[Compared]:
-    facts, found = (attempt.offer if attempt else {}), session.found
-    gpus = found.get("gpus", [])
-    wrong_memory = [" MB on each GPU" in p for p in found.get("problems", [])]
-    count = facts.get("gpu_count") or session.gpu_count
-    memory = facts.get("gpu_memory_mb") or session.gpu_memory_mb
-    return [
-        Compared(
-            name="GPU", sold=f"{count}× {facts.get('gpu_name') or session.gpu_name}",
-            found=models(gpus) if found else "", same=all(wrong_memory) if found else None,
-        ),
-        Compared(
-            name="Memory per GPU", sold=f"{memory:,} MB" if memory else "not said",
-            found=", ".join(sorted({f"{mb:,} MB" for _, mb in gpus})) if found else "",
-            same=not any(wrong_memory) if found else None,
-        ),
-        Compared(
-            name="Driver", sold=facts.get("driver_version") or "not said",
-            found=found.get("driver", ""), same=None,
-        ),
-        Compared(
-            name="CUDA, at most", sold=facts.get("cuda_max") or "not said",
-            found=found.get("cuda", ""), same=None,
-        ),
-    ]  # fmt: skip
-
-
-def models(gpus: Iterable[Sequence]) -> str:
-    names = [str(gpu[0]) for gpu in gpus]
-    return ", ".join(f"{names.count(n)}× {n}" for n in dict.fromkeys(names)) or "no GPU at all"
 
 
 def attempt_line(attempt: Attempt, session: Session, provider: str) -> AttemptLine:
