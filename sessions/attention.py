@@ -266,6 +266,9 @@ def running(session: Session, attempt: Attempt | None, now: datetime) -> Found:
         return "hostkey", BAD, "the SSH host key changed", session.unreachable_since
     if session.unreachable_since:
         return "unreachable", WARN, "SSH does not answer", session.unreachable_since
+    if session.idle_stops_at:
+        text = f"idle; stops at {session.idle_stops_at:%H:%M} UTC unless it is used"
+        return "idle", WARN, text, session.idle_warned_at
     return None
 
 
