@@ -24,6 +24,7 @@ from providers.base import Account, ProviderError
 from providers.models import ProviderHealth
 from sessions import audit, audit_triggers, identity, survey
 from sessions.models import Heartbeat
+from sessions.templatetags.figures import duration
 
 from . import health
 
@@ -115,12 +116,13 @@ def chain() -> Iterator[Finding]:
 def running(now: datetime) -> Iterator[Finding]:
     for name, check in {"worker": health.worker, "slices": health.slices}.items():
         part = check(now)
-        detail = str(part.get("detail") or f"last sign of life {_seconds(part)} s ago")
+        detail = str(part.get("detail") or f"last sign of life {_ago(part)}")
         yield Finding(name=name, ok=bool(part["ok"]), detail=detail)
 
 
-def _seconds(part: health.Part) -> object:
-    return next(value for key, value in part.items() if key.endswith("_seconds"))
+def _ago(part: health.Part) -> str:
+    seconds = next(value for key, value in part.items() if key.endswith("_seconds"))
+    return f"{duration(seconds)} ago"
 
 
 def clock(now: datetime) -> Iterator[Finding]:
@@ -152,7 +154,7 @@ def marketplace(name: str, now: datetime) -> Iterator[Finding]:
     """The last readings of one: offers, key, balance, machines."""
     row = ProviderHealth.objects.filter(provider=name).first()
     part = health.provider(row, now)
-    detail = part.get("detail") or f"offers read {part['reading_age_seconds']} s ago"
+    detail = part.get("detail") or f"offers read {_ago(part)}"
     yield Finding(name=f"offers {name}", ok=bool(part["ok"]), detail=str(detail))
     if row and row.auth_error:
         yield Finding(name=f"key {name}", ok=False, detail=f"not accepted: {row.auth_error}")

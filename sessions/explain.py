@@ -159,7 +159,9 @@ def _state(row: AuditEvent) -> tuple[str, str]:
 
 
 def _lower(text: str) -> str:
-    return text if text.startswith(("SSH", "GPU")) else text[:1].lower() + text[1:]
+    """For the middle of a sentence; names such as RTX, A100 or Vast.ai stay as they are."""
+    rest = text.split(" ")[0][1:]
+    return text[:1].lower() + text[1:] if not rest or rest.isalpha() and rest.islower() else text
 
 
 def _result(row: AuditEvent) -> tuple[str, str]:
