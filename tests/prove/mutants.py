@@ -11,6 +11,7 @@ ANSWERS, MACHINES = (
     "tests/providers/test_vastai_instances.py",
 )
 LANES, JOBS = "tests/providers/test_lanes.py", "tests/providers/test_jobs.py"
+SWITCH, TOLD = "tests/providers/test_dead_man.py", "tests/sessions/test_switch.py"
 GUARDS, HTTP = "tests/sessions/test_guards.py", "tests/providers/test_http.py"
 
 
@@ -142,6 +143,18 @@ LEAKS = [
     m("expiry-an-hour-late", "I10", "sessions/lifecycle.py",
       "and now >= facts.expires_at:", "and now >= facts.expires_at + timedelta(hours=1):",
       f"{LIFE}::test_expiry_stops_every_state"),
+    m("switch-believes-the-clock-alone", "I10", "providers/dead_man.py",
+      "{{ [ $n -ge $s ] && [ $now", "{{ [ $now",
+      f"{SWITCH}::test_it_waits_for_half_an_hour_after_the_end"),
+    m("switch-moves-earlier", "I10", "providers/dead_man.py",
+      "[ $t -lt {end} ] && echo", "echo",
+      f"{SWITCH}::test_the_end_moves_later_and_never_earlier"),
+    m("switch-not-told-of-an-extension", "I10", "sessions/switch.py",
+      "if fresh and not behind(session, attempt):", "if fresh:",
+      f"{TOLD}::test_an_extension_moves_the_machines_end"),
+    m("adopted-and-destroyed", "I15", "sessions/sweep.py",
+      "gone_at__isnull=True,  # nobody has adopted it since", "",
+      "tests/sessions/test_adopt.py::test_of_an_adoption_and_a_destroy_one_wins"),
     m("stopped-is-gone", "I11", "sessions/evidence.py",
       "if attempt.instance_id and instance.instance_id == attempt.instance_id:",
       "if instance.state == InstanceState.STOPPED:\n            continue\n"
@@ -222,6 +235,9 @@ MONEY_AND_AUDIT = [
       f"{AUDIT}::test_the_database_refuses_to_change_the_trail"),
     m("hash-without-reason", "I23", "sessions/audit.py",
       '        "reason": event.reason,\n', "", f"{AUDIT}::test_a_change_of_any_column_is_found"),
+    m("old-edits-not-seen", "I23", "sessions/audit_watch.py",
+      "turn, problem = _piece(turn)", "turn = newest",
+      "tests/sessions/test_audit_watch.py::test_an_edit_is_found_within_a_round"),
     m("cut-end-not-seen", "I23", "sessions/audit.py",
       "if anchor and anchor.sequence > checked:", "if False:",
       f"{AUDIT}::test_a_cut_off_end_is_found_by_the_anchor"),
