@@ -22,7 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "var" / "prove.json"
 FULL = os.environ.get("PROVE") == "full"
 SEED = int(os.environ.get("PROVE_SEED", "0")) or SystemRandom().randrange(1, 10**6)
+LAST = 19  # of the priorities
 PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist")
+MANY = (  # deaths in the full form: at every point, and so many others
+    "--sample=0", "--pairs=600", "--alls=120", "--pauses=120", "--alarms=120", "--syscalls=120"
+)  # fmt: skip
 SIMULATED = (
     "The marketplaces are simulated from their public documentation; nothing here was measured "
     "on a real one."
@@ -33,24 +37,24 @@ SIMULATED = (
 class Part:
     name: str
     arguments: tuple[str, ...]
-    alone: bool = False  # whole processes with deadlines: not beside another part
+    patient: bool = False  # computes only: at the lowest priority, beside the others
 
 
 def parts() -> list[Part]:
-    sample = "0" if FULL else "40"
+    """Whole processes wait most of the time, but have deadlines: one such part after another."""
     schedules = "1000000" if FULL else "100000"
-    both = ("--provider", "vastai", "--provider", "tensordock") if FULL else ()
+    seed = ("--seed", str(SEED))
     return [
+        Part("model", ("-m", "tests.prove.model", schedules, str(SEED)), patient=True),
+        Part("interleavings", (*PYTEST, "tests/prove/test_interleavings.py"), patient=True),
+        Part("hypothesis", (*PYTEST, "tests/prove/test_machine.py"), patient=True),
         Part("mutants", ("-m", "tests.prove.run_mutants")),
-        Part("model", ("-m", "tests.prove.model", schedules, str(SEED))),
-        Part("interleavings", (*PYTEST, "tests/prove/test_interleavings.py")),
-        Part("hypothesis", (*PYTEST, "tests/prove/test_machine.py")),
-        Part("crash_points", ("-m", "tests.prove.crash_points", "--sample", sample,
-                              "--seed", str(SEED)), alone=True),
-        Part("fault_matrix", ("-m", "tests.prove.fault_matrix", *both), alone=True),
-        Part("queue_chaos", ("-m", "tests.prove.queue_chaos", str(SEED)), alone=True),
+        Part("crash_points", ("-m", "tests.prove.crash_points", *seed, *(MANY if FULL else ()))),
+        Part("fault_matrix", ("-m", "tests.prove.fault_matrix", *seed,
+                              *(["--every"] if FULL else []))),
+        Part("queue_chaos", ("-m", "tests.prove.queue_chaos", str(SEED))),
         Part("drills", ("-m", "tests.prove.drills", "--seed", str(SEED),
-                        *(["--full"] if FULL else [])), alone=True),
+                        *(["--full"] if FULL else []))),
     ]  # fmt: skip
 
 
@@ -73,12 +77,14 @@ def run(part: Part, figures: str) -> tuple[str, int, float]:
         code = subprocess.run(
             [sys.executable, *part.arguments], cwd=ROOT, env=environment(figures),
             stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            preexec_fn=(lambda: os.nice(LAST)) if part.patient else None,
         ).returncode  # fmt: skip
     seconds = time.monotonic() - began
     print(f"{'ok' if code == 0 else 'FAILED':6} {part.name} in {seconds:.0f} s", flush=True)
     if code:
         print(log.read_text(errors="replace")[-8000:])
-        print(f"again: PROVE_SEED={SEED} make prove PROVE_PARTS={part.name}")
+        full = "PROVE=full " if FULL else ""
+        print(f"again: {full}PROVE_SEED={SEED} make prove PROVE_PARTS={part.name}")
     return part.name, code, seconds
 
 
@@ -86,10 +92,11 @@ def main(names: list[str]) -> int:
     chosen = [part for part in parts() if not names or part.name in names]
     print(f"PROVE_SEED={SEED}", flush=True)
     with tempfile.TemporaryDirectory(prefix="prove-") as figures:
-        with ThreadPoolExecutor(2) as pool:
-            beside = [part for part in chosen if not part.alone]
-            done = list(pool.map(lambda part: run(part, figures), beside))
-        done += [run(part, figures) for part in chosen if part.alone]
+        with ThreadPoolExecutor(1) as pool:
+            beside = [part for part in chosen if part.patient]
+            coming = pool.map(lambda part: run(part, figures), beside)
+            done = [run(part, figures) for part in chosen if not part.patient]
+            done += coming
         report, runs = gathered(Path(figures), done), kept(Path(figures))
     report["measured"] = {name: measure.figures(each) for name, each in totals(runs).items()}
     FIGURES.parent.mkdir(exist_ok=True)
