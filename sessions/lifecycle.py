@@ -219,7 +219,9 @@ def _running(facts: Facts, rules: Rules, now: datetime) -> Action:
     if absent:
         return absent
     unused = _unused(facts.idle, rules, now) if facts.idle else None
-    return unused or _check_ssh(facts, rules.ssh_watch, now, until=facts.expires_at)
+    if unused:
+        return unused
+    return _check_ssh(facts, rules.ssh_watch, now, until=facts.expires_at)
 
 
 def _unused(watch: idle.Watch, rules: Rules, now: datetime) -> Action | None:

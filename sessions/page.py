@@ -214,8 +214,8 @@ def running_notice(
         return Notice(
             tone="warn",
             title=f"Idle: stops at {session.idle_stops_at:%H:%M} UTC",
-            text=f"Its GPU has done nothing for a while, and it was launched to be stopped when "
-            f"idle for {session.idle_minutes} minutes. Using the GPU calls that off.",
+            text=f"Its GPU has done nothing for a while, and it is to be stopped when idle "
+            f"for {session.idle_minutes} minutes. Using the GPU calls that off.",
             advice="Everything on its disk is lost with the stop.",
             money=running_words(cost),
             keep=True,

@@ -198,6 +198,9 @@ LIVE = [
       "    if facts.ssh_message:\n        return _fail('unreachable', facts.ssh_message)\n"
       "    return _check_ssh(facts, rules.ssh_watch, now, until=facts.expires_at)",
       f"{STORY}::test_unreachable_is_a_mark_and_heals"),
+    m("missing-samples-are-idle", "I15", "sessions/idle.py",
+      "or later - sample.at > gap or", "or",
+      "tests/sessions/test_idle.py::test_looks_that_are_missing_never_count_as_idle"),
     m("host-key-pinned-anew", "I15", "sessions/answers.py",
       "if answer.host_key and not session.host_key:", "if answer.host_key:",
       f"{GUARDS}::test_a_host_key_is_pinned_once"),
