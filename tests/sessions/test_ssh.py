@@ -125,6 +125,26 @@ def test_odd_answers_of_nvidia_smi(sshd: SSHServer, rows: str, status: int, word
     assert answer.message.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("figures", "load", "used"),
+    [
+        (["0, 1", "97, 20000"], 97, 20001),
+        (["100, 81559", "0, 0"], 100, 81559),
+        (["[N/A], 1", "97, 20000"], None, 20001),
+        (["0, [N/A]", "0, 1"], 0, None),
+        (["[Not Supported], [Unknown Error]", "0, 1"], None, None),
+        (["101, 1", "0, 81560"], None, None),
+        (["-1, 1", "0, 1e3"], None, None),
+    ],
+)
+def test_load_and_memory_in_use_are_figures_or_unknown(
+    sshd: SSHServer, figures: list[str], load: int | None, used: int | None
+) -> None:
+    sshd.machine("".join(f"NVIDIA H100 80GB HBM3, 81559, 580.1, {text}\n" for text in figures))
+    answer = check(target(sshd))
+    assert (answer.stage, answer.load, answer.memory_used_mb) == ("gpu", load, used)
+
+
 def test_greetings_and_several_gpus(sshd: SSHServer) -> None:
     sshd.machine(
         "Welcome to your machine, friend\n" + "NVIDIA H100 80GB HBM3, 81559, 580.1, 0, 1\n" * 8

@@ -254,3 +254,21 @@ def test_the_gpu_may_be_another(
     answer = login(open_port(simulator, made["id"]), key, "nvidia-smi")[0]
     assert answer["status"] == status
     assert words in answer["out"] + answer["err"]
+
+
+def test_nvidia_smi_shows_the_load_that_was_set(
+    simulator: Simulator, instance: Json, key: asyncssh.SSHKey
+) -> None:
+    query = "nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader"
+    work = f"/instances/{instance['id']}"
+
+    def shown(options: str = "") -> str:
+        return login(instance["port"], key, query + options)[0]["out"]
+
+    assert shown() == "0 %, 1 MiB\n"
+    simulator.tell(work, gpu_load=87, gpu_memory_mb=9000)
+    assert (shown(), shown(",nounits")) == ("87 %, 9000 MiB\n", "87, 9000\n")
+    simulator.tell(work, gpu_load=None)
+    assert (shown(), shown(",nounits")) == ("[N/A], 9000 MiB\n", "[N/A], 9000\n")
+    table = login(instance["port"], key, "nvidia-smi")[0]["out"]
+    assert "9000MiB /" in table and " N/A      Default" in table
