@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 ACTOR = "watch"
 NAME = "alerts"
-EVERY = 30  # seconds
+EVERY = 15  # seconds: with a listing a minute, trouble is told within two
 NOT_WATCHED = timedelta(minutes=2)  # the list is too old to be believed
 Entry = dict[str, str]  # of one alert: key, severity, title, session, provider
 

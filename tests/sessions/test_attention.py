@@ -356,9 +356,9 @@ class TestOnRecord:
         sweep.claim(9, world.now)
         looked: list = []
         monkeypatch.setattr(watch, "scene", lambda now: looked.append(now) or 1 / 0)
-        sweep.claim(9, world.now + timedelta(seconds=20))
+        sweep.claim(9, world.now + timedelta(seconds=10))
         assert not looked
-        sweep.claim(9, world.now + timedelta(seconds=40))
+        sweep.claim(9, world.now + timedelta(seconds=20))
         assert looked
 
     def test_another_process_that_was_faster_has_written_it(self, world):
