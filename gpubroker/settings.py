@@ -52,6 +52,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.gzip.GZipMiddleware",  # pages; the static files are compressed already
     "csp.middleware.CSPMiddleware",
     "gpubroker.middleware.RequestId",
     "django.contrib.sessions.middleware.SessionMiddleware",

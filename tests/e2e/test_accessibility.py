@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import AbstractUser
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from gpubroker.accounts import signin_path
 from providers import history
@@ -37,10 +37,30 @@ STILL = """() => {  // the administration fades its colours
 SHOWN = ("requested", "booting", "ssh", "running", "unreachable", "host_key", "stopping_failed")
 SHOWN += ("ended", "no_offers", "wrong_hardware", "vanished", "never_sent")
 GRAVE = ("serious", "critical")
-OPENED = {  # what is folded away on a page, and must be looked at as well
-    "session running": "details > summary",
-    "launch": "details.more > summary",
-    "audit": ".events details:first-child > summary",
+
+
+def unfold(page: Page) -> None:
+    for summary in page.locator("main details:not([open]) > summary").all():
+        if summary.is_visible():
+            summary.click()
+
+
+def ask_nonsense(page: Page) -> None:
+    page.locator("form.launch").evaluate("form => { form.disk_gb.value = 1; form.submit() }")
+    page.get_by_text("Not launched.").wait_for()
+
+
+def open_help(page: Page) -> None:
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
+
+
+OPENED: dict[str, Callable[[Page], None]] = {  # what must be looked at as well
+    "session running": unfold,
+    "audit": lambda page: page.locator(".events details > summary").first.click(),
+    "launch": unfold,
+    "launch, nonsense": ask_nonsense,
+    "keys, help": open_help,
 }
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
@@ -52,6 +72,7 @@ def surroundings(settings) -> None:
     settings.STORAGES = settings.STORAGES | {"staticfiles": plain}
     settings.ALLOWED_HOSTS = ["*"]
     settings.SIMULATED = True
+    settings.ROOT_URLCONF = "tests.web.broken"
 
 
 @pytest.fixture
@@ -76,9 +97,9 @@ def pages(owner: AbstractUser) -> dict[str, str]:
     Stock.objects.update(prices_at=None)
     history.collect("vastai", now)
     make_key(owner)
-    found = {
-        f"session {name}": f"/sessions/{build(name, now, owner=owner)[0].pk}/" for name in SHOWN
-    }
+    scenes = {name: build(name, now, owner=owner)[0] for name in SHOWN}
+    found = {f"session {name}": f"/sessions/{scene.pk}/" for name, scene in scenes.items()}
+    several = "&".join(f"s={scenes[name].code}" for name in ("running", "ended", "booting"))
     audit.append("session.extend", actor="worker", data={"from": "a", "to": "b", "words": "c"})
     watch.record(now)
     picked = f"compare=vastai:{offer.offer_id}&compare=vastai:{other.offer_id}"
@@ -91,9 +112,13 @@ def pages(owner: AbstractUser) -> dict[str, str]:
         "comparison": f"/offers/compare/?{picked}",
         "prices": "/prices/RTX%204090/",
         "launch": f"/launch/vastai/{offer.offer_id}/",
+        "launch, nonsense": f"/launch/vastai/{offer.offer_id}/",
         "launch gone": "/launch/vastai/nothing/",
         "sessions": "/sessions/",
+        "sessions ended": "/sessions/?show=ended",
+        "sessions to stop": f"/sessions/stop/?{several}",
         "keys": "/keys/",
+        "keys, help": "/keys/",
         "providers": "/providers/",
         "attention": "/attention/",
         "audit": "/audit/",
@@ -102,6 +127,7 @@ def pages(owner: AbstractUser) -> dict[str, str]:
         "livetests": "/livetests/",
         "password": "/password/",
         "not found": "/nothing/",
+        **{f"broken {name}": f"/broken/{name}/" for name in ("400", "403", "500", "old", "locked")},
         "administration": "/admin/",
         "audit in the administration": "/admin/gpu_sessions/auditevent/",
     }
@@ -109,7 +135,8 @@ def pages(owner: AbstractUser) -> dict[str, str]:
 
 @pytest.fixture
 def open_pages(owner: AbstractUser) -> dict[str, str]:
-    return {"sign in": "/login/", "link": signin_path(owner), "dead link": "/login/MQ/x-y/"}
+    link = signin_path(make_user("grace"))
+    return {"sign in": "/login/", "link": link, "dead link": "/login/MQ/x-y/"}
 
 
 @pytest.fixture
@@ -139,46 +166,66 @@ def problems(page: Page, where: str, *, only: list[str] | None = None) -> list[s
     ]
 
 
-def looked_at(context: BrowserContext, name: str, url: str, look: Callable) -> list[str]:
-    page = context.new_page()
+def prepare(page: Page, name: str, url: str, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
     page.goto(url)
-    for summary in page.locator(OPENED[name]).all() if name in OPENED else ():
-        summary.click()
+    if name in OPENED:
+        OPENED[name](page)
     page.evaluate(AXE)
     page.evaluate(STILL)
-    try:
-        return look(page)
-    finally:
-        page.close()
 
 
-def on_a_desk(page: Page, name: str) -> list[str]:
-    found = problems(page, f"{name}, wide, light")
-    page.emulate_media(color_scheme="dark")
-    return found + problems(page, f"{name}, wide, dark", only=["color-contrast"])
-
-
-def on_a_phone(page: Page, name: str) -> list[str]:
-    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    scrolls = [f"{name}: the page is {wide} px wider than a phone"] if wide > 0 else []
-    return scrolls + problems(page, f"{name}, narrow, dark")
+def looked_at(page: Page, name: str, scheme: str, other: str) -> list[str]:
+    """Everything in one colour scheme, the contrasts in the other; and nothing to scroll to."""
+    width = page.viewport_size["width"]
+    wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    found = [f"{name}: {wider} px wider than {width} px"] if wider > 0 else []
+    found += problems(page, f"{name}, {width}, {scheme}")
+    page.emulate_media(color_scheme=other)
+    return found + problems(page, f"{name}, {width}, {other}", only=["color-contrast"])
 
 
 @pytest.mark.parametrize("device", ["desk", "phone"])
 def test_no_page_keeps_anybody_out(
     live_server, pages, open_pages, cookie, browser: Browser, device: str
 ) -> None:
-    size, scheme, look = {
-        "desk": (WIDE, "light", on_a_desk),
-        "phone": (NARROW, "dark", on_a_phone),
-    }[device]
+    size, *schemes = {"desk": (WIDE, "light", "dark"), "phone": (NARROW, "dark", "light")}[device]
     found: list[str] = []
     for group, signed_in in ((pages, True), (open_pages, False)):
-        context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+        context = browser.new_context(viewport=size, reduced_motion="reduce")
         if signed_in:
             context.add_cookies([cookie | {"url": live_server.url}])
+        page = context.new_page()
         for name, path in group.items():
-            url = live_server.url + path
-            found += looked_at(context, name, url, lambda page, name=name: look(page, name))
+            prepare(page, name, live_server.url + path, schemes[0])
+            found += looked_at(page, name, *schemes)
         context.close()
     assert not found, "\n".join(found)
+
+
+HEAD = """() => {
+    const boxes = [...document.querySelectorAll("nav.main a, .strip > *, .ask, .menu summary")]
+        .filter(e => e.checkVisibility() && getComputedStyle(e).display !== "contents")
+        .map(e => e.getBoundingClientRect());
+    const apart = (a, b) => a.right <= b.left + 1 || b.right <= a.left + 1
+        || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
+    return {
+        overlaps: boxes.some((a, i) => boxes.slice(i + 1).some(b => !apart(a, b))),
+        height: document.querySelector("header.top").offsetHeight,
+        wider: document.documentElement.scrollWidth - innerWidth,
+    };
+}"""
+
+
+def test_the_head_fits_on_every_width(live_server, pages, cookie, browser: Browser) -> None:
+    """With all that can stand there: trouble, money, an end, and no connection."""
+    context = browser.new_context()
+    context.add_cookies([cookie | {"url": live_server.url}])
+    page = context.new_page()
+    page.goto(live_server.url + "/keys/")
+    page.locator("#connection").wait_for()
+    for width in (320, 390, 700, 861, 1000, 1100, 1240, 1366, 1440, 1600, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        head = page.evaluate(HEAD)
+        assert (head["overlaps"], head["wider"]) == (False, 0), (width, head)
+        assert head["height"] <= 90, (width, head)
