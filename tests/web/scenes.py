@@ -27,7 +27,7 @@ def after(now: datetime, seconds: float) -> datetime:
 def existing(now: datetime, **fields: Any) -> dict[str, Any]:
     """Columns of an attempt whose machine exists; all instants follow the launch 120 s ago."""
     return {
-        "offer": OFFER, "instance_id": "31255041", "outcome": "created",
+        "offer": dict(OFFER), "instance_id": "31255041", "outcome": "created",
         "resolution": Resolution.CREATED, "created_at": after(now, 1), "sent_at": after(now, 2),
         "answered_at": after(now, 3), "last_seen_at": now,
     } | fields  # fmt: skip
@@ -70,7 +70,7 @@ def stopped(reason: str, outcome: str = Outcome.OK, text: str = "") -> dict[str,
 
 def not_created(now: datetime, **fields: Any) -> dict[str, Any]:
     return {
-        "offer": OFFER | {"place": "Texas, United States", "machine_id": "20871"},
+        "offer": dict(OFFER) | {"place": "Texas, United States", "machine_id": "20871"},
         "price_per_hour": Decimal("0.384"), "outcome": "offer_gone", "message": NO_SUCH_ASK,
         "resolution": Resolution.NOT_CREATED, "created_at": after(now, 1),
         "sent_at": after(now, 1), "answered_at": after(now, 2), "resolved_at": after(now, 2),
@@ -89,11 +89,11 @@ SCENES = {
     "requested": lambda now: (State.REQUESTED, {}, []),
     "creating": lambda now: (
         State.CREATING, {},
-        [not_created(now), {"offer": OFFER, "sent_at": now, "created_at": now}],
+        [not_created(now), {"offer": dict(OFFER), "sent_at": now, "created_at": now}],
     ),
     "unknown": lambda now: (
         State.CREATING, {},
-        [{"offer": OFFER, "outcome": "unknown", "message": "the answer was cut off"}],
+        [{"offer": dict(OFFER), "outcome": "unknown", "message": "the answer was cut off"}],
     ),
     "booting": lambda now: (
         State.BOOTING, {"state_since": after(now, 3)},
@@ -137,7 +137,7 @@ SCENES = {
         [existing(now, destroy_tries=2, destroy_sent_at=after(now, 100))],
     ),
     "stopping_unknown": lambda now: (
-        State.STOPPING, stopped("user"), [{"offer": OFFER, "outcome": "unknown"}],
+        State.STOPPING, stopped("user"), [{"offer": dict(OFFER), "outcome": "unknown"}],
     ),
     "ended": lambda now: (
         State.ENDED, verified(now) | stopped("user"), [gone(now)],
