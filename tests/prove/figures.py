@@ -77,7 +77,8 @@ def of_drills(part: Mapping[str, object]) -> Iterator[Line]:
 def of_runs(whole: Sample) -> Iterator[Line]:
     count = whole.counts
     yield "leaked instances", of(count["leaked"], count["instances"]), "0"
-    yield "leaked time", f"{sum(whole.series.get('leaked_seconds', ())):.0f} s", "0"
+    seconds, usd = (sum(whole.series.get(f"leaked_{name}", ())) for name in ("seconds", "usd"))
+    yield "leaked time and money", f"{seconds:.0f} s, {usd:.4f} USD", "0"
     yield "others' instances harmed", of(count["foreign_destroyed"], count["foreign"]), "0"
     yield "duplicate creates kept", str(count["duplicates_kept"]), "0"
     for what, name, target in SPREADS:
@@ -86,7 +87,7 @@ def of_runs(whole: Sample) -> Iterator[Line]:
     many = f"{count['wire']} requests, {count['claims']} answers"
     yield "wire and audit match", f"{measure.match_percent(whole):.2f} % of {many}", "100 %"
     yield "cost off the ledger, billed a minute", words(spread(whole, "cost_percent"), "%"), "1 %"
-    yield "cost off the ledger, all", words(spread(whole, "cost_usd"), "USD", 4), "a minute's"
+    yield "cost off the ledger, all", words(spread(whole, "cost_usd"), "USD", 6), "a minute's"
     yield "the same in seconds of the price", words(spread(whole, "cost_real"), "s real", 1), "60"
 
 

@@ -49,6 +49,7 @@ def samples(
     for name in names:
         own = only(seen, name)
         series = durations(own, clock) | {"recovery_real": recoveries(own, kills)}
+        series |= {"leaked_usd": leaked_usd(own)}
         series |= cost_errors(own) if fair else {}
         found.append(
             Sample(provider=name, database=database, counts=counts(own), series=filled(series))
@@ -213,6 +214,11 @@ def leaked_for(seen: Evidence) -> list[timedelta]:
         since = attempt.get("gone_at") or attempt.get("resolved_at") or row["created_at"]
         spans.append(max((row["gone_at"] or last or since) - since, timedelta()))
     return spans
+
+
+def leaked_usd(seen: Evidence) -> list[float]:
+    spans = zip(leaks(seen), leaked_for(seen), strict=True)
+    return [span.total_seconds() * float(row["price_per_hour"]) / 3600 for row, span in spans]
 
 
 def extra_billed(seen: Evidence) -> list[timedelta]:

@@ -22,7 +22,7 @@ def history() -> Evidence:
         event("attempt.gone", 60, label=LABEL),
     ]
     session = {**seen.sessions[0], "provider": "vastai"}
-    machine = {**seen.ledger[0], "disk_rate": 0.1, "gpu_seconds": 46}
+    machine = {**seen.ledger[0], "disk_rate": 0.1, "gpu_seconds": 46, "price_per_hour": 1}
     machine["billed_usd"] = (46 + 0.1 * 2) / 3600
     moves = [{**e, "at": at(49)} if e["data"].get("to") == "stopping" else e for e in seen.audit]
     ledger = [machine, seen.ledger[1]]
@@ -74,6 +74,7 @@ def test_leaks_and_how_long_they_were_billed(change, leaked: float) -> None:
     sample = one(change(history()))
     assert sample.counts["leaked"] == 1
     assert sample.series["leaked_seconds"] == [leaked * CLOCK]
+    assert sample.series["leaked_usd"] == pytest.approx([leaked / 3600])
 
 
 def test_others_that_are_gone_or_aimed_at() -> None:
