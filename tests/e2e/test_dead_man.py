@@ -7,14 +7,13 @@ import pytest
 
 from providers.dead_man import GRACE_SECONDS
 from tests.invariants import instants
-from tests.world import World, until
+from tests.world import PATIENCE, World, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("dead-man")]
 
 CLOCK = 50
-SOON = 30.0  # real seconds that the sessions have, from before their creates
-GRACE = GRACE_SECONDS / CLOCK
-SLACK = 15.0  # seconds: a tick of the loop, and a busy machine
+SPANS = (30.0, 90.0, 240.0)  # real seconds until the end; more where the first were too few
+GRACE = timedelta(seconds=GRACE_SECONDS / CLOCK)
 
 
 def machine(world: World, pk: str) -> dict:
@@ -33,25 +32,44 @@ def confirmed(world: World, pk: str) -> bool:
     return bool(attempt["switch_seen_at"]) and attempt["switch_at"] >= ends_at(world, pk)
 
 
-def test_a_machine_ends_itself_when_everybody_is_dead(world: World) -> None:
+def left_alone(world: World, span: float) -> tuple[str, str] | None:
+    """Two machines with a confirmed switch, the second one's session extended by an hour, and all
+    of gpubroker dead before the end. None = the end came first, on a busy machine."""
     world.kill("worker")
-    left, extended = (world.launch(offer) for offer in world.offers("RTX 4090", 2))
-    soon = datetime.now(UTC) + timedelta(seconds=SOON)
-    for pk in (left, extended):  # hours of a session are real ones, whatever the clock
+    both = left, extended = tuple(world.launch(offer) for offer in world.offers("RTX 4090", 2))
+    soon = datetime.now(UTC) + timedelta(seconds=span)
+    for pk in both:  # hours of a session are real ones, whatever the clock
         sql = "UPDATE gpu_sessions_session SET expires_at = ? WHERE id = ?"
         world.write(sql, soon.strftime("%Y-%m-%d %H:%M:%S.%f"), pk)
     world.start_worker()
-    world.wait_states([left, extended], "running", seconds=SOON)
-    assert world.post(f"/sessions/{UUID(extended)}/extend/").status_code == 302
-    for pk in (left, extended):
-        until("the switch is confirmed", lambda pk=pk: confirmed(world, pk), SOON)
-    world.kill("worker", "web")
+
+    def states() -> set[str]:
+        return {world.session(pk)["state"] for pk in both}
+
+    until("both run, or are over", lambda: states() <= {"running", "stopping", "ended"})
+    world.post(f"/sessions/{UUID(extended)}/extend/")
+    while datetime.now(UTC) < soon:
+        if all(confirmed(world, pk) for pk in both):
+            world.kill("worker", "web")
+            break
+    if datetime.now(UTC) < soon and states() == {"running"}:
+        return left, extended
+    world.kill("web")
+    world.start_web()
+    until("the page is there", world.answers)
+    return None
+
+
+def test_a_machine_ends_itself_when_everybody_is_dead(world: World) -> None:
+    tries = (left_alone(world, span) for span in SPANS)
+    found = next((pair for pair in tries if pair), None)
+    assert found, "gpubroker was never dead before the end"
+    left, extended = found
     end = ends_at(world, left)
-    assert datetime.now(UTC) < end, "too slow to tell: nobody died before the end"
     assert machine(world, left)["gone_at"] is None
-    until("the machine is gone", lambda: machine(world, left)["gone_at"], SOON + GRACE + SLACK)
-    late = (machine(world, left)["gone_at"] - end).total_seconds()
-    assert GRACE - 1 <= late <= GRACE + SLACK
+    seconds = (end + GRACE - datetime.now(UTC)).total_seconds() + PATIENCE
+    until("the machine is gone", lambda: machine(world, left)["gone_at"], seconds)
+    assert machine(world, left)["gone_at"] >= end + GRACE
     assert ends_at(world, extended) - end > timedelta(minutes=59)
     assert machine(world, extended)["gone_at"] is None, "its end was moved"
 
@@ -59,14 +77,13 @@ def test_a_machine_ends_itself_when_everybody_is_dead(world: World) -> None:
     world.start_worker()
     row = world.wait_state(left, "ended")
     assert (row["outcome"], row["reason"]) == ("ok", "expired")
-    attempt = instants(world.attempts(left), "ended_itself_at")[-1]
-    assert attempt["ended_itself_at"], "\n".join([*world.story(left), str(attempt)])
-    apart = machine(world, left)["gone_at"] - attempt["ended_itself_at"]
-    assert abs(apart.total_seconds()) <= SLACK
+    at = instants(world.attempts(left), "ended_itself_at", "switch_at")[-1]
+    assert at["ended_itself_at"] == at["switch_at"] + GRACE
     until("the page is there", world.answers)
     assert "It destroyed itself at about" in world.page(left)
     assert world.session(extended)["state"] == "running"
-    asked = [r for r in world.wire() if r["own_key"]]
-    assert {(r["operation"], r["label"]) for r in asked} == {("destroy", attempt["label"])}
+    asked = [request for request in world.wire() if request["own_key"]]
+    assert {request["operation"] for request in asked} == {"destroy"}
+    assert at["label"] in {request["label"] for request in asked}
     world.stop_all()
     assert world.violations() == []
