@@ -40,6 +40,10 @@ let scrolled = 0;
 document.addEventListener("toggle", (e) => {
   if (e.target.matches?.("details")) unfolded[e.target.open ? "add" : "delete"](name(e.target));
 }, true);
+document.addEventListener("toggle", (e) => { // a question takes the focus, wherever its button went meanwhile
+  if (e.newState === "open" && e.target.matches?.(".dialog"))
+    e.target.querySelector("input:not([type=hidden]), select, button").focus();
+}, true);
 document.addEventListener("htmx:oobBeforeSwap", (e) => {
   const old = e.detail.target;
   if (old.id === "session-notice" && plain(old) === plain(e.detail.fragment)) e.detail.shouldSwap = false;

@@ -26,7 +26,7 @@ document.addEventListener("securitypolicyviolation", event => console.error(
 
 @dataclass
 class Watched:
-    """A page, and what was wrong with it so far."""
+    """A page, and what was wrong so far with it and with others beside it."""
 
     page: Page
     allowed: str  # host:port
@@ -54,9 +54,9 @@ def chromium(allowed: str, **options: object) -> Iterator[Watched]:
         context.set_default_timeout(PATIENCE)
         context.add_init_script(WATCH)
         watched = Watched(context.new_page(), allowed)
-        watched.page.on("console", watched.console)
-        watched.page.on("pageerror", lambda error: watched.troubles.append(f"script: {error}"))
-        watched.page.on("request", watched.request)
+        context.on("console", watched.console)  # of every page
+        context.on("weberror", lambda error: watched.troubles.append(f"script: {error.error}"))
+        context.on("request", watched.request)
         try:
             yield watched
         finally:
