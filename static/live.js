@@ -78,7 +78,12 @@ async function copy(button) {
   const done = navigator.clipboard ? await navigator.clipboard.writeText(text).then(() => true, () => false) : copyByHand(text);
   const label = (button.dataset.label ??= button.textContent);
   button.textContent = done ? "Copied" : "Select and copy";
-  setTimeout(() => (button.textContent = label), 1600);
+  const heard = Object.assign(document.createElement("span"), { className: "sr", textContent: button.textContent });
+  toasts.append(heard);
+  setTimeout(() => {
+    button.textContent = label;
+    heard.remove();
+  }, 1600);
 }
 
 function copyByHand(text) {

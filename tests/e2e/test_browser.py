@@ -86,6 +86,8 @@ def launch(page: Page, provider: str, gpu: str) -> None:
 def log_in(page: Page, directory: Path) -> subprocess.CompletedProcess:
     """By what the page of a running session shows."""
     command = page.locator("#ssh-command").inner_text()
+    page.locator("#copy-ssh-command").click()
+    expect(page.locator("#toasts .sr")).to_have_text("Copied")  # a live region
     page.locator("summary", has_text="known_hosts line").click()
     known_hosts = page.locator("#known-hosts").inner_text()
     with page.expect_download() as download:
@@ -160,6 +162,7 @@ def test_the_launch_page_follows_the_form_and_one_click_too_many(
     expect(tries).to_have_count(5)
     page.get_by_role("radio", name="Give up").check()
     expect(tries).to_have_count(1)
+    expect(page.locator("#estimate-says")).to_have_text(re.compile("^.* 1 offer would be tried.$"))
 
     page.locator("#id_image").fill("nvidia/cuda:12.6.0-base-ubuntu24.04")
     page.locator("summary", has_text="Paste another public key").click()
