@@ -109,7 +109,8 @@ def test_by_mouse(world: World, welcome: tuple[str, str], visit: Watched) -> Non
     page.goto(world.base + welcome[1])
     page.get_by_role("button", name="Sign in").click()
     signed_in(page)
-    rentals = page.context.new_page()
+    stock, rentals = page.context.new_page(), page.context.new_page()
+    stock.goto(world.base)
     rentals.goto(f"{world.base}/sessions/")
     page.bring_to_front()
     page.get_by_role("checkbox", name="RTX 3090").first.check()
@@ -128,7 +129,8 @@ def test_by_mouse(world: World, welcome: tuple[str, str], visit: Watched) -> Non
     page.get_by_role("button", name="Stop and destroy").click()
     gone(page)
     expect(rentals.locator("#session-list")).to_contain_text("Nothing is rented")
-    assert rentals.evaluate("window.jumped") <= JUMPS
+    for beside in (stock, rentals):  # news came in there all the time
+        assert beside.evaluate("window.jumped") <= JUMPS
 
 
 def tab_to(page: Page, wanted: Locator, key: str = "Tab", most: int = 80) -> None:
