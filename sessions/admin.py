@@ -9,7 +9,17 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from providers.admin import NamedValues, ReadOnly
 
 from . import audit_watch
-from .models import Attempt, AuditEvent, Deployment, Heartbeat, Session, Sighting, Slot, SSHKey
+from .models import (
+    Attempt,
+    AuditEvent,
+    Deployment,
+    GPUSample,
+    Heartbeat,
+    Session,
+    Sighting,
+    Slot,
+    SSHKey,
+)
 
 for queue_model in (Failure, OrmQ, Schedule, Success):  # a schedule row runs any function
     if admin.site.is_registered(queue_model):
@@ -75,6 +85,14 @@ class SSHKeyAdmin(ReadOnly):
     list_display = ("name", "owner", "fingerprint", "created_at")
     list_select_related = ("owner",)
     search_fields = ("name", "fingerprint__exact", "owner__username")
+
+
+@admin.register(GPUSample)
+class GPUSampleAdmin(ReadOnly):
+    list_display = ("session", "at", "load", "memory_mb")
+    list_select_related = ("session",)
+    search_fields = ("session__code__exact",)
+    ordering = ("-at",)
 
 
 @admin.register(Heartbeat)
