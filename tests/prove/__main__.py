@@ -49,6 +49,7 @@ def parts() -> list[Part]:
         Part("interleavings", (*PYTEST, "tests/prove/test_interleavings.py"), patient=True),
         Part("hypothesis", (*PYTEST, "tests/prove/test_machine.py"), patient=True),
         Part("mutants", ("-m", "tests.prove.run_mutants")),
+        Part("decide", ("-m", "tests.prove.covered")),
         Part("crash_points", ("-m", "tests.prove.crash_points", *seed, *(MANY if FULL else ()))),
         Part("fault_matrix", ("-m", "tests.prove.fault_matrix", *seed,
                               *(["--every"] if FULL else []))),

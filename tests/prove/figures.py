@@ -34,6 +34,7 @@ def kept(directory: Path) -> list[Sample]:
 Line = tuple[str, str, str]  # what, value, target
 PARTS = {  # part -> what, key of the number of all, key of those that held
     "mutants": [("mutants killed", "total", "killed")],
+    "decide": [("lines of decide() that its tests run", "lines", "covered")],
     "crash_points": [("crash points converged", "tried", "passed")],
     "fault_matrix": [("cells of the fault matrix passed", "played", "passed")],
     "drills": [

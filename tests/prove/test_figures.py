@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prove import figures
+from tests.prove import covered, figures
 from tests.prove.test_measure import history, one
 
 DRILLS = {
@@ -43,3 +43,14 @@ def test_samples_come_back_as_they_were_kept(
     monkeypatch.setenv("PROVE_FIGURES", str(tmp_path))
     figures.keep("drills", [one(history())])
     assert figures.kept(tmp_path) == [one(history())]
+
+
+def test_lines_that_run_are_told_from_those_that_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "def f(x):\n    if x:\n        return 1\n    return 2\n\n\nclass A:\n    b = 1\n"
+    )
+    names: dict[str, object] = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    assert covered.lines_of(path) == {2, 3, 4}
+    assert covered.ran(path, lambda: names["f"](0)) == {2, 4}

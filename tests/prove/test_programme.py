@@ -42,6 +42,7 @@ def test_each_part_is_there() -> None:
         "fault_matrix",
         "queue_chaos",
         "drills",
+        "covered",
     } <= modules
     assert {"test_interleavings.py", "test_machine.py"} <= files
 
