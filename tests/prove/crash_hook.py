@@ -27,6 +27,7 @@ from providers import http
 from sessions import ssh
 
 WRITE = re.compile(r'(INSERT|UPDATE|DELETE)[^"]*"(\w+)"')
+NUMBER = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9]+")
 QUIET = ("providers_offer", "django_q_ormq", "gpu_sessions_slot", "providers_pricepoint")
 SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "alarm": signal.SIGALRM}
 TIMED_OUT = 9  # exit code of a worker that an alarm has ended
@@ -64,7 +65,7 @@ def around(owner: Any, name: str, point: Callable[..., str]) -> None:
 
 
 def named_request(client: object, method: str, path: str, *rest: object) -> str:
-    request.name = f"{method} {re.sub('[0-9]+', 'N', path)}"
+    request.name = f"{method} {NUMBER.sub('N', path)}"
     return request.name
 
 

@@ -18,7 +18,7 @@ from tests.stores import Postgresql
 from tests.world import DEAD_LABEL, Part, Template, World, make_template
 
 CLOCK = 20
-SECONDS = 240  # for one run to come to rest on a busy machine
+SECONDS = 480  # for one run to come to rest on a busy machine
 PROVIDERS = ("vastai", "tensordock")
 DATABASES = ("sqlite", "postgresql")
 AT_ONCE = 10  # they wait most of the time
