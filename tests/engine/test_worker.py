@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 from django.db import OperationalError
+from django.utils import timezone
 from django_q.models import OrmQ
 
 from gpubroker import canary
 from gpubroker.canary import Canaries
 from gpubroker.supervise import Child, stop_all
 from gpubroker.worker import BEAT, Worker
-from sessions import audit
+from providers.models import ProviderHealth
+from sessions import audit, tasks
 from sessions.models import Heartbeat
 
 from .machine import alive, descendants, until
@@ -119,6 +121,20 @@ def test_nothing_is_concluded_from_a_time_without_database(
         turns(guard, 100)
     turns(guard, 20)
     assert guard.cluster.replaced == 0
+
+
+@pytest.mark.django_db
+def test_a_restart_lists_at_once_but_never_against_a_back_off(settings) -> None:
+    """It may have come with the key of another account."""
+    settings.PROVIDERS = {"vastai": {"api_key": "x", "base_url": "http://127.0.0.1:9"}}
+    tasks.prepare()
+    later, health = timezone.now() + timedelta(minutes=1), ProviderHealth.objects.all()
+    health.update(listing_due_at=later)
+    tasks.prepare()
+    assert health.get().listing_due_at < later
+    health.update(listing_due_at=later, listing_failures=1)
+    tasks.prepare()
+    assert health.get().listing_due_at == later
 
 
 @pytest.mark.django_db
