@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -96,7 +96,8 @@ def _check_fit(order: Order, offer: Offer) -> Offer:
         raise LaunchRefused("disk_gb", f"Between {least} and {offer.disk_gb_max} GB.")
     price = offer.price_per_hour(order.disk_gb)
     if price > order.max_price_per_hour:
-        raise LaunchRefused("max_price_per_hour", f"The offer costs ${price:.4f}/h by now.")
+        enough = price.quantize(Decimal("0.0001"), ROUND_UP)
+        raise LaunchRefused("max_price_per_hour", f"The offer costs ${enough}/h by now.")
     if not order.public_keys and not order.generate_key:
         raise LaunchRefused("public_keys", "Choose a key, or let one be generated.")
     return offer

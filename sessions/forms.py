@@ -9,6 +9,7 @@ from uuid import uuid4
 from django import forms
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
+from django.db.models import QuerySet
 
 from providers import registry
 from providers.models import Offer
@@ -35,6 +36,12 @@ FALLBACKS = [
 
 
 class KeyChoices(forms.ModelMultipleChoiceField):
+    def clean(self, value: object) -> QuerySet[SSHKey]:
+        try:
+            return super().clean(value)
+        except OverflowError:  # SQLite has no such number
+            raise forms.ValidationError("That is not one of your keys.") from None
+
     def label_from_instance(self, key: SSHKey) -> str:
         return f"{key.name} · {key.fingerprint.removeprefix('SHA256:')[:8]}…"
 
@@ -261,7 +268,7 @@ def requirements(data: Mapping[str, Any], offer: Offer) -> dict[str, object]:
     if data["same_country"] and offer.country:
         wanted["countries"] = [offer.country]
     if data["min_reliability"]:
-        wanted["min_reliability"] = float(data["min_reliability"]) / 100
+        wanted["min_reliability"] = float(data["min_reliability"] / 100)  # 99.9 is 0.999
     return wanted
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
 from django.db import transaction
@@ -34,7 +34,7 @@ class Estimate:
     disk_per_hour: Decimal
     disk_gb: int
     hours: int
-    ends_at: object
+    ends_at: datetime
     expected: Decimal
     most: Decimal
     ceiling: Decimal
@@ -48,9 +48,8 @@ def launch(request: HttpRequest, provider: str, offer_id: str) -> HttpResponse:
     if offer is None:
         return _gone(request)
     if request.method != "POST":
-        return _page(
-            request, offer, LaunchForm(owner=request.user, offer=offer, **_start(request, offer))
-        )
+        start = _start(request, offer)
+        return _page(request, offer, LaunchForm(owner=request.user, offer=offer, initial=start))
     form = LaunchForm(request.POST, owner=request.user, offer=offer)
     if form.is_valid():
         try:
@@ -102,28 +101,31 @@ def _gone(request: HttpRequest) -> HttpResponse:
     before = Session.objects.filter(owner=request.user, idempotency_key=key).first()
     if before:
         return redirect("session", before.pk)
-    context = {"back": parse(dict(request.GET.lists())).query()}
+    context = {
+        "back": parse(dict(request.GET.lists())).query(),
+        "script": request.POST.get("startup_script", "").strip(),
+    }
     return render(request, "sessions/launch_gone.html", context, status=410)
 
 
-def _start(request: HttpRequest, offer: Offer) -> dict[str, dict[str, object]]:
-    """The filters that led here become the terms; or those of an earlier session, ?again=<id>."""
+def _start(request: HttpRequest, offer: Offer) -> dict[str, object]:
+    """The terms of an earlier session, ?again=<id>; else the filters that led here."""
     before = relaunch.mine(request.user, request.GET.get("again", ""))
-    if before:
-        return {"initial": relaunch.terms(before, offer)}
+    return _filtered(request, offer) | (relaunch.terms(before, offer) if before else {})
+
+
+def _filtered(request: HttpRequest, offer: Offer) -> dict[str, object]:
     filters = parse(dict(request.GET.lists()))
     least = registry.capabilities(offer.provider).offer_min_disk_gb
     disk = min(max(filters.disk, least), offer.disk_gb_max)
     price = offer.price_per_hour(disk)
     return {
-        "initial": {
-            "disk_gb": disk,
-            "hours": min(filters.hours, MAX_HOURS),
-            "max_price_per_hour": suggested_ceiling(price),
-            "verified_only": filters.verified,
-            "same_country": bool(filters.country),
-            "min_reliability": filters.reliability,
-        }
+        "disk_gb": disk,
+        "hours": min(filters.hours, MAX_HOURS),
+        "max_price_per_hour": suggested_ceiling(price),
+        "verified_only": filters.verified,
+        "same_country": bool(filters.country),
+        "min_reliability": filters.reliability,
     }
 
 
@@ -168,7 +170,7 @@ def _numbers(values: Mapping[str, object], offer: Offer) -> dict[str, object]:
         most=ceiling * hours,
         ceiling=ceiling,
         too_low=ceiling < price,
-        balance_hours=balance / price if balance is not None and price else None,
+        balance_hours=max(balance, Decimal(0)) / price if balance is not None and price else None,
     )
     terms = Terms(
         disk_gb=disk,
@@ -202,12 +204,12 @@ def _wishes(values: Mapping[str, object]) -> dict[str, object]:
 
 def _whole(text: object, default: int, highest: int) -> int:
     value = _money(text)
-    return min(int(value), highest) if value else default
+    return min(int(value), highest) if value and value >= 1 else default
 
 
 def _money(text: object) -> Decimal | None:
     try:
-        value = Decimal(str(text))
+        value = round(Decimal(str(text)), 6)  # digits of a price; PostgreSQL takes not any number
     except InvalidOperation:
         return None
     return value if value.is_finite() and 0 < value < 1_000_000 else None

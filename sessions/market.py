@@ -93,7 +93,7 @@ def comparable(session: Session, now: datetime) -> QuerySet[Offer]:
         disk_gb_max__gte=session.disk_gb,
         total__lte=session.max_price_per_hour,
     )
-    if session.fallback == Fallback.SAME_GPU:
+    if session.fallback != Fallback.MEMORY:
         offers = offers.filter(gpu_name=session.gpu_name)
     return _required(offers, session.requirements).order_by("total", "pk")
 

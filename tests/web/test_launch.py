@@ -75,12 +75,12 @@ def test_a_double_click_is_one_session_even_when_the_offer_is_gone_by_then(
 def test_wishes_for_the_next_offer_become_requirements(page, offer, terms) -> None:
     page.post(
         "/launch/vastai/77/",
-        terms | {"verified_only": "on", "same_country": "on", "min_reliability": "95"},
+        terms | {"verified_only": "on", "same_country": "on", "min_reliability": "99.9"},
     )
     assert Session.objects.get().requirements == {
         "verified_only": True,
         "countries": ["ES"],
-        "min_reliability": 0.95,
+        "min_reliability": 0.999,  # and not a little more, which no such offer has
     }
 
 
@@ -99,6 +99,7 @@ def test_wishes_for_the_next_offer_become_requirements(page, offer, terms) -> No
         ("startup_script", "x" * 20000, "at most"),
         ("public_keys", [], "Choose a key"),
         ("public_keys", ["999999"], "not one of the available choices"),
+        ("public_keys", ["9" * 40], "not one of your keys"),
         ("new_key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA", "rivate"),
     ],
 )
@@ -107,6 +108,13 @@ def test_bad_terms_are_refused_at_the_field(page, offer, terms, field, value, wo
     assert answer.status_code == 422
     assert words in answer.content.decode()
     assert not Session.objects.exists() and not AuditEvent.objects.filter(action="session.launch")
+
+
+def test_the_price_that_is_told_is_enough_to_launch(page, offer, terms) -> None:
+    type(offer).objects.update(base_price_per_hour=Decimal("0.40001"))
+    text = page.post("/launch/vastai/77/", terms | {"max_price_per_hour": "0.412"}).content.decode()
+    told = re.search(r"The offer costs \$([0-9.]+)/h by now", text)[1]
+    assert page.post("/launch/vastai/77/", terms | {"max_price_per_hour": told}).status_code == 302
 
 
 def test_a_private_key_is_not_shown_again(page, offer, terms) -> None:
@@ -154,9 +162,11 @@ def test_an_offer_that_is_gone_says_so_and_leads_back(page, offer, terms, gone: 
             "foreign": "/launch/acme/77/?gpu=L4",
             "nul": "/launch/vastai/7%007/?gpu=L4",
         }[gone]
-    for answer in (page.get(path), page.post(path, terms)):
-        assert answer.status_code == 410
-        assert 'href="/?gpu=L4"' in answer.content.decode()
+    typed = terms | {"startup_script": "echo kept"}
+    for answer in (page.get(path), page.post(path, typed)):
+        text = answer.content.decode()
+        assert answer.status_code == 410 and 'href="/?gpu=L4"' in text
+    assert "echo kept" in text  # nobody types that twice
     assert page.get(path.replace("/launch/", "/estimate/")).status_code == 410
     assert not Session.objects.exists()
 
@@ -174,8 +184,13 @@ def test_the_estimate_follows_the_numbers_and_survives_nonsense(page, offer) -> 
         assert words in text.content.decode()
     low = page.get("/estimate/vastai/77/?max_price_per_hour=0.1").content.decode()
     assert "below the price of this offer" in low
-    for value in ("", "-5", "NaN", "1e400", "<b>", "9" * 400):
-        query = {"disk_gb": value, "hours": value, "max_price_per_hour": value}
+    usual = page.get("/estimate/vastai/77/").content.decode()
+    assert "in 4 h" in usual
+    for value in ("", "-5", "NaN", "1e400", "1e-99999", "0.5", "<b>", "9" * 400):
+        query = {"disk_gb": value, "hours": value}
+        shown = page.get("/estimate/vastai/77/", query).content.decode()
+        assert "in 4 h" in shown and "40 GB disk" in shown
+        query = {"max_price_per_hour": value, "min_reliability": value}
         assert page.get("/estimate/vastai/77/", query).status_code == 200
 
 
