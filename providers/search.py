@@ -147,7 +147,7 @@ def _conditions(filters: Filters) -> dict[str, tuple[object, Test]]:
         ceiling = int(filters.price * NANO)
         found["price"] = (ceiling, lambda index: [price <= ceiling for price in index.prices])
     if filters.reliability:
-        least = float(filters.reliability) / 100
+        least = float(filters.reliability / 100)  # 99.9 is 0.999
         found["reliability"] = (filters.reliability, _at_least("reliability", least))
     if filters.verified:
         found["verified"] = (True, lambda index: index.table.column["verified"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from providers import memory
 from providers.models import Kind, Offer
+from providers.templatetags.prices import percent
 
 from . import market
 from .models import Session
@@ -107,5 +108,5 @@ def _why(offer: Offer, chosen: Offer, wanted: dict[str, Any]) -> str:
     if wanted.get("verified_only"):
         words.append("verified host")
     if wanted.get("min_reliability"):
-        words.append(f"{offer.reliability:.1%} reliable")
+        words.append(f"{percent(offer.reliability)} reliable")
     return ", ".join(words)

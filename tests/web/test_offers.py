@@ -148,6 +148,11 @@ def test_each_filter_hides_what_it_says_and_nothing_else(db, query, fields) -> N
     assert bad.offer_id not in found(query)
 
 
+def test_just_as_reliable_as_asked_for_is_enough(db) -> None:
+    offer = make_offer(reliability=0.999)
+    assert found("reliability=99.9") == [offer.offer_id]  # 99.9 / 100 is a little more
+
+
 def test_an_evicted_offer_comes_back(db) -> None:
     offer = make_offer(evicted_until=timezone.now() - timedelta(seconds=1))
     assert found("") == [offer.offer_id]
