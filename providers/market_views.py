@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from . import charts, gpus, history, picks, registry, stock
-from .filters import parse
+from .filters import clean, parse
 from .search import version_text
 from .terms import DISK_GB
 
@@ -31,7 +31,7 @@ def compare(request: HttpRequest) -> HttpResponse:
 @require_safe
 def prices(request: HttpRequest, gpu: str) -> HttpResponse:
     known = gpus.find(gpu)
-    name = known.name if known else gpu
+    name = known.name if known else clean(gpu)
     hours = history.hours(name)
     if not hours and not known:
         raise Http404

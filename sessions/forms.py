@@ -40,7 +40,7 @@ class KeyChoices(forms.ModelMultipleChoiceField):
         try:
             return super().clean(value)
         except OverflowError:  # SQLite has no such number
-            raise forms.ValidationError("That is not one of your keys.") from None
+            raise forms.ValidationError("That is not one of the available choices.") from None
 
     def label_from_instance(self, key: SSHKey) -> str:
         return f"{key.name} · {key.fingerprint.removeprefix('SHA256:')[:8]}…"

@@ -99,7 +99,7 @@ def test_wishes_for_the_next_offer_become_requirements(page, offer, terms) -> No
         ("startup_script", "x" * 20000, "at most"),
         ("public_keys", [], "Choose a key"),
         ("public_keys", ["999999"], "not one of the available choices"),
-        ("public_keys", ["9" * 40], "not one of your keys"),
+        ("public_keys", ["9" * 40], "not one of the available choices"),
         ("new_key", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA", "rivate"),
     ],
 )

@@ -176,6 +176,7 @@ def test_a_gpu_without_history_and_an_unknown_one(page, installed) -> None:
     assert "No history yet" in text(page, "/prices/H100%20SXM/")
     assert page.get("/prices/Voodoo 3/").status_code == 404
     assert page.get("/prices/<script>/").status_code == 404
+    assert page.get("/prices/a%00b/").status_code == 404  # PostgreSQL does not take it
 
 
 @pytest.mark.parametrize(
