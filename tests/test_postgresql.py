@@ -25,6 +25,7 @@ TESTS = [  # what leans on the database itself: locks, triggers, compare-and-set
     "tests/sessions/test_endings.py::test_a_late_answer_does_not_undo_what_others_found",
     "tests/web/commits_on_postgresql.py",
     "tests/web/test_bulk_stop.py",
+    "tests/web/test_live.py",
     "tests/web/test_launch.py",
     "tests/web/test_sessions_pages.py",
     "tests/web/test_offers.py",
