@@ -98,8 +98,9 @@ class Stock:
         )
 
     def _note(self) -> str:
-        since = f" from ${self.start.normalize():f} an hour" if self.start else ""
-        note = f"{len(self.seen)} offers seen in {self.searches} searches{since}"
+        since = f" from ${self.start:.3f} an hour" if self.start else ""
+        plural = "" if self.searches == 1 else "es"
+        note = f"{len(self.seen)} offers seen in {self.searches} search{plural}{since}"
         note += "" if self.ended else ", more at higher prices"
         return note + (f", {self.dropped} unusable" if self.dropped else "")
 
