@@ -263,15 +263,19 @@ def look_for_a_day(stage: Stage, pks: list[str]) -> Iterable[bool]:
 
 
 Drill = Callable[[Stage], Report]
-LISTS: tuple[Drill, ...] = (two_brokers, empty_list, half_a_list, other_key)
-OWN: tuple[Drill, ...] = (other_deployment, restored_backup, outage, destroy_fails_for_a_day)
+DOUBTS: tuple[Drill, ...] = (two_brokers, empty_list, half_a_list, other_key, other_deployment)
+LONG: tuple[Drill, ...] = (restored_backup, outage, destroy_fails_for_a_day)
 SAMPLE: tuple[Drill, ...] = (empty_list, restored_backup, other_deployment)
 
 
 def plays(full: bool, only: str, database: str = "") -> list[tuple[str, tuple[Drill, ...]]]:
     """(database, what happens there in this order). Short: a sample on PostgreSQL."""
-    on_postgresql = (LISTS, OWN) if full else (SAMPLE,)
-    chosen = [("sqlite", LISTS), ("sqlite", OWN), *(("postgresql", each) for each in on_postgresql)]
+    on_postgresql = (DOUBTS, LONG) if full else (SAMPLE,)
+    chosen = [
+        ("sqlite", DOUBTS),
+        ("sqlite", LONG),
+        *(("postgresql", each) for each in on_postgresql),
+    ]
     kept = [(name, tuple(d for d in each if only in d.__name__)) for name, each in chosen]
     return [(name, each) for name, each in kept if each and database in name]
 
