@@ -13,6 +13,7 @@ ANSWERS, MACHINES = (
 LANES, JOBS = "tests/providers/test_lanes.py", "tests/providers/test_jobs.py"
 SWITCH, TOLD = "tests/providers/test_dead_man.py", "tests/sessions/test_switch.py"
 GUARDS, HTTP = "tests/sessions/test_guards.py", "tests/providers/test_http.py"
+LIMITS = "tests/sessions/test_limits.py"
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,12 @@ CONCURRENCY = [
 ]  # fmt: skip
 
 MONEY_AND_AUDIT = [
+    m("one-launch-too-many", "I21", "sessions/limits.py",
+      "if len(times) < self.most:", "if len(times) <= self.most:",
+      f"{LIMITS}::test_the_oldest_of_the_most_decides"),
+    m("launches-pass-together", "I21", "sessions/asks.py",
+      "limits.one_at_a_time(owner)  # also the other half of a double click", "pass",
+      f"{LIMITS}::test_launches_are_counted_one_at_a_time_in_their_own_transaction"),
     m("row-without-its-event", "I24", "sessions/moves.py",
       "    with transaction.atomic():\n        change(", "    if True:\n        change(",
       f"{GUARDS}::test_a_state_and_its_event_are_written_together"),

@@ -108,6 +108,26 @@ def test_parallel_launches_do_not_pass_together(owner) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_launches_are_counted_one_at_a_time_in_their_own_transaction(owner, monkeypatch) -> None:
+    """Without chance, and on SQLite too, which needs no lock."""
+    done = []
+
+    def spy(name: str) -> None:
+        real = getattr(limits, name)
+
+        def act(*given) -> None:
+            done.append((name, connection.in_atomic_block))
+            real(*given)
+
+        monkeypatch.setattr(limits, name, act)
+
+    spy("one_at_a_time")
+    spy("check_launch")
+    launch(owner, NOW)
+    assert done == [("one_at_a_time", True), ("check_launch", True)]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_parallel_clicks_are_one_session(owner) -> None:
     wish = order(make_offer())
     results = at_once(lambda index: asks.launch(owner, wish), 4)
