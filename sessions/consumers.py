@@ -46,6 +46,7 @@ class LiveConsumer(AsyncWebsocketConsumer, ABC):
         self.beating = asyncio.create_task(self.beat())
 
     async def join(self, group: str) -> None:
+        tailer.tailer.forget(group)
         await self.channel_layer.group_add(group, self.channel_name)
         self.joined.append(group)
         live.watched[group] += 1
@@ -147,7 +148,6 @@ class SessionConsumer(LiveConsumer):
         return super().forbidden() if visible else NOT_FOUND
 
     def own_groups(self) -> list[str]:
-        tailer.tailer.forget(self.pk)
         return [live.session_group(self.pk)]
 
     async def live_push(self, message: dict) -> None:

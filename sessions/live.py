@@ -4,6 +4,7 @@ A fragment is a file `templates/sessions/_*.html` that renders from its context 
 into a wrapper with an id and the version it shows, by which a later push replaces it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -27,6 +28,9 @@ ALL = "all"
 TIMELINE_LIMIT = 80
 PARTS = ("head", "notice", "steps", "connect", "load", "hardware", "attempts", "cost", "timeline",
          "stop")  # fmt: skip
+
+PASSING = re.compile(r' data-(?:v|at|cost)="[^"]*"')
+COUNTED = re.compile(r'(data-(?:since|until|rate)="[^"]*")[^<]*')  # browsers count on by themselves
 
 watched: Counter[str] = Counter()  # groups with listeners in this process
 
@@ -100,6 +104,11 @@ def wrap(name: str, inner: str, version: int, *, push: bool) -> SafeString:
         '<div id="session-{}" class="session-{}" data-v="{}"{}>{}</div>\n',
         name, name, version, oob, inner,
     )  # fmt: skip
+
+
+def still(html: str) -> str:
+    """What it says apart from the time that passes: a minute later it is no news."""
+    return COUNTED.sub(r"\1", PASSING.sub("", html))
 
 
 def session_fragments(session: Session, now: datetime, *, push: bool) -> dict[str, SafeString]:

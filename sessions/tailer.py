@@ -7,7 +7,7 @@ of what is written there.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -39,7 +39,7 @@ class Push:
 @dataclass
 class Tailer:
     versions: dict[UUID, int] | None = None  # of what was looked at; None before the first look
-    sent: dict[UUID, dict[str, str]] = field(default_factory=dict)  # parts by session, as sent
+    sent: dict[str, dict[str, str]] = field(default_factory=dict)  # by group and name, as sent
     layouts: dict[str, tuple] = field(default_factory=dict)  # lists by audience, as sent
     told: set[tuple[UUID, datetime]] = field(default_factory=set)  # (session, its milestone's time)
     totals_at: float = 0
@@ -67,11 +67,22 @@ class Tailer:
     async def push(self) -> bool:
         """Whether there was anything to send."""
         layer = get_channel_layer("local")
-        pushes = await database_sync_to_async(self.collect)()
+        pushes = await self.collected()
         for push in pushes:
             message = {"type": "live.push"} | asdict(push)
             await layer.group_send(push.group, message)
         return bool(pushes)
+
+    async def collected(self) -> list[Push]:
+        """What fails half-way sends nothing: the next look must find all of it again."""
+        before = self.versions, self.told
+        try:
+            return await database_sync_to_async(self.collect)()
+        except Exception:
+            self.versions, self.told = before
+            self.sent.clear()
+            self.layouts.clear()
+            raise
 
     def collect(self) -> list[Push]:
         """What must be sent now; reads the database."""
@@ -118,32 +129,37 @@ class Tailer:
     def session_pushes(self, changed: list[Session], read_at: float) -> Iterator[Push]:
         for session in changed:
             group = live.session_group(session.pk)
-            if live.watched[group]:
-                text = self.news(session)
+            if not live.watched[group]:
+                self.forget(group)
+            elif text := self.news_of(session, group):
                 yield Push(group, text, read_at)
-            else:
-                self.sent.pop(session.pk, None)
 
-    def news(self, session: Session) -> str:
-        """The parts of a page that differ from what was sent last, and the title."""
+    def news_of(self, session: Session, group: str) -> str:
+        """The parts of its page that differ from what was sent last, and its title if it does."""
         parts = live.session_parts(live.session_context(session, timezone.now()))
-        before = self.sent.get(session.pk, {})
-        self.sent[session.pk] = dict(parts)
-        texts = [
-            live.wrap(name, inner, session.version, push=True)
+        texts = {
+            name: live.wrap(name, inner, session.version, push=True)
             for name, inner in parts.items()
-            if before.get(name) != inner
-        ]
-        return "".join(texts) + live.title_push(session)
+        }
+        return self.news(group, texts | {"title": live.title_push(session)})
 
-    def forget(self, pk: UUID) -> None:
+    def news(self, group: str, texts: Mapping[str, str]) -> str:
+        """Of what may have changed for a group that which says something else than was sent."""
+        before = self.sent.get(group, {})
+        still = {name: live.still(text) for name, text in texts.items()}
+        self.sent[group] = before | still
+        return "".join(text for name, text in texts.items() if before.get(name) != still[name])
+
+    def forget(self, group: str) -> None:
         """A new listener knows nothing of what was sent before it came."""
-        self.sent.pop(pk, None)
+        self.sent.pop(group, None)
 
     def list_pushes(self, audience: str, changed: list[Session], read_at: float) -> Iterator[Push]:
         group, now = live.strip_group(audience), timezone.now()
         if live.watched[group]:
-            yield Push(group, live.strip_push(audience, now), read_at)
+            totals = self.news(group, {"totals": live.strip_push(audience, now)})
+            if totals:
+                yield Push(group, totals, read_at)
         group = live.list_group(audience)
         if not live.watched[group]:
             self.layouts.pop(audience, None)
@@ -151,12 +167,14 @@ class Tailer:
         shown = overview(live.seen_by(audience), now)
         if self.layouts.get(audience) != shown.layout:
             self.layouts[audience] = shown.layout
+            self.forget(group)
             yield Push(group, live.list_html(shown, push=True), read_at)
             return
         codes = {session.code for session in changed}
-        rows = [live.row_html(r, push=True) for r in shown.rows if r.session.code in codes]
-        if rows:
-            yield Push(group, "".join(rows), read_at)
+        rows = {r.session.code: r for r in shown.rows if r.session.code in codes}
+        text = self.news(group, {code: live.row_html(r, push=True) for code, r in rows.items()})
+        if text:
+            yield Push(group, text, read_at)
 
 
 tailer = Tailer()

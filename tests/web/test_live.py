@@ -108,13 +108,45 @@ def test_only_parts_that_differ_are_sent_again(stream):
     live.watched[live.session_group(session.pk)] = 1
     touch(session)
     stream.collect()
-    touch(session, ssh_attempts=9)
+    touch(session, max_price_per_hour=9)
     (push,) = stream.collect()
     assert 'id="session-cost"' in push.text and 'id="session-connect"' not in push.text
-    stream.forget(session.pk)
+    assert 'id="page-title"' not in push.text
+    stream.forget(live.session_group(session.pk))
     touch(session)
     (push,) = stream.collect()
-    assert 'id="session-connect"' in push.text
+    assert 'id="session-connect"' in push.text and 'id="page-title"' in push.text
+
+
+def test_a_look_that_finds_nothing_new_moves_nothing_on_any_page(stream, monkeypatch):
+    """Costs and countdowns go on in the browser: a fragment each minute would only disturb."""
+    session, _ = build("running", timezone.now())
+    audience = str(session.owner_id)
+    groups = live.session_group(session.pk), live.list_group(audience)
+    live.watched.update(groups)
+    touch(session)
+    assert [push.group for push in stream.collect()] == [*groups]
+    touch(session)
+    assert [push.group for push in stream.collect()] == [groups[1]]  # the row after its list
+    later = timezone.now() + timedelta(minutes=1)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    touch(session, ssh_checked_at=later)
+    assert stream.collect() == []
+    touch(session, unreachable_since=later)
+    assert "Unreachable" in stream.collect()[0].text
+
+
+def test_what_could_not_be_sent_is_sent_by_the_next_look(stream, monkeypatch):
+    session, _ = build("key", timezone.now())
+    live.watched[live.session_group(session.pk)] = 1
+    live.watched[live.owner_group(session.owner_id)] = 1
+    moved(session, State.RUNNING, verified_at=timezone.now())
+    with monkeypatch.context() as broken:
+        broken.setattr(live, "toast_html", lambda session: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            async_to_sync(stream.push)()
+    page, toast = stream.collect()
+    assert "Running" in page.text and "is running" in toast.text
 
 
 def test_nothing_is_rendered_for_nobody_and_nothing_twice(stream):
@@ -178,8 +210,8 @@ def test_the_list_gets_rows_and_a_new_order_when_sessions_come_and_go(stream):
         assert 'id="session-list"' in whole[1]
         await change(session, state=State.VERIFYING)
         await stream.push()
-        totals, row = [await link.receive_from(timeout=PATIENCE) for _ in range(2)]
-        assert 'id="totals"' in totals and 'hx-swap-oob="true"' in row
+        row = await link.receive_from(timeout=PATIENCE)  # the totals are as they were
+        assert 'id="totals"' not in row and 'hx-swap-oob="true"' in row
         assert f'id="row-{session.code}"' in row and 'id="session-list"' not in row
         ended = {"state": State.ENDED, "outcome": "ok", "ended_at": timezone.now()}
         await change(session, **ended)
