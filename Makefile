@@ -5,11 +5,11 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST_ARGS ?= -n 2 --dist loadgroup --durations=25 --durations-min=4
 
-.PHONY: help up test prove lint clean tools
+.PHONY: help up test prove lint screenshots clean tools
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: $(VENV)/.installed ## Install what is missing and start the dashboard, the worker and, without keys, a simulator
 	@exec $(RUN) manage.py up
@@ -25,6 +25,9 @@ lint: $(VENV)/.installed-test ## Check style, Django's own checks and missing mi
 	$(VENV)/bin/ruff format --check .
 	$(RUN) manage.py check --fail-level WARNING
 	$(RUN) manage.py makemigrations --check --dry-run
+
+screenshots: $(VENV)/.installed-test tools ## Make the pictures of the README again, with a simulator (3 minutes)
+	$(RUN) -m bench.screenshots docs
 
 clean: ## Remove the environment and caches; data in var/ stays
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
