@@ -29,6 +29,7 @@ CLOCK = 10
 SOON = 120  # simulated seconds from the trouble to the alert on record
 CALM = 60  # simulated seconds of trouble after the alert
 HOUR, DAY = 3600, 86400
+LATE, ORPHAN = 500, 300  # simulated seconds: after any settling; the longest life of an orphan
 EACH = 2  # sessions at each marketplace
 FAST, FASTEST = 600, 2000  # clock factors for what takes hours
 AT_ONCE = 3  # worlds
@@ -220,6 +221,28 @@ def awaited(broker: Stage, other: Neighbour, provider: str) -> datetime:
     return min(row["created_at"] for row in rows if row["label"] in labels)
 
 
+def late_creates(stage: Stage) -> Report:
+    """Each marketplace creates long after everybody has given up: the machine is an orphan."""
+    report, began = Report("late creates", stage.store.name), time.monotonic()
+    pks = []
+    for provider in PROVIDERS:
+        offer = stage.offers(NEIGHBOURS[provider], 2, provider)[0]
+        stage.spoil(offer, "late", seconds=LATE)
+        pks.append(stage.launch(offer))
+    stage.wait_states(pks, "running")
+    lost = {stage.attempts(pk)[0]["label"] for pk in pks}
+
+    def orphans() -> list[dict]:
+        rows = [row for row in stage.ledger() if row["label"] in lost and row["gone_at"]]
+        return rows if len(rows) == len(lost) else []
+
+    for row in until("the late machines are gone", orphans):
+        seconds = (row["gone_at"] - row["created_at"]).total_seconds() * stage.clock
+        report.facts[f"{row['provider']} lived"] = round(seconds)
+        report.problems += [f"an orphan lived {seconds:.0f} s"] * (seconds > ORPHAN)
+    return finished(report, began)
+
+
 def destroy_fails_for_a_day(stage: Stage) -> Report:
     report, began = Report("destroy fails for a day", stage.store.name), time.monotonic()
     stage.fault("destroy", "http_500", times=0)
@@ -265,12 +288,12 @@ def look_for_a_day(stage: Stage, pks: list[str]) -> Iterable[bool]:
 Drill = Callable[[Stage], Report]
 DOUBTS: tuple[Drill, ...] = (two_brokers, empty_list, half_a_list, other_key, other_deployment)
 LONG: tuple[Drill, ...] = (restored_backup, outage, destroy_fails_for_a_day)
-SAMPLE: tuple[Drill, ...] = (empty_list, restored_backup, other_deployment)
+SAMPLE: tuple[Drill, ...] = (empty_list, restored_backup, other_deployment, late_creates)
 
 
 def plays(full: bool, only: str, database: str = "") -> list[tuple[str, tuple[Drill, ...]]]:
     """(database, what happens there in this order). Short: a sample on PostgreSQL."""
-    on_postgresql = (DOUBTS, LONG) if full else (SAMPLE,)
+    on_postgresql = ((*DOUBTS, late_creates), LONG) if full else (SAMPLE,)
     chosen = [
         ("sqlite", DOUBTS),
         ("sqlite", LONG),
