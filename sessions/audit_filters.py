@@ -79,13 +79,13 @@ def parse(query: Mapping[str, Sequence[str]]) -> AuditFilters:
             found[name] = text
         elif text:
             ignored.append(f"That is not {WORDS[name]}.")
-    found["period"] = _chosen(query, "period", ignored)
+    found["period"] = _period(query, ignored)
     found["before"] = _number(query)
     return AuditFilters(**found, ignored=tuple(dict.fromkeys(ignored)))
 
 
-def _chosen(query: Mapping[str, Sequence[str]], name: str, ignored: list[str]) -> str:
-    text = (query.get(name) or [""])[-1]
+def _period(query: Mapping[str, Sequence[str]], ignored: list[str]) -> str:
+    text = (query.get("period") or [""])[-1]
     if text and text not in PERIODS:
         ignored.append("That is not a period.")
     return text if text in PERIODS else ""

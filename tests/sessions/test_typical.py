@@ -44,6 +44,8 @@ def test_only_starts_that_came_through_here_and_lately_count():
 
 @pytest.mark.django_db
 def test_the_record_is_read_once_a_minute(django_assert_num_queries):
+    for scene in ("running", "ended", "wrong_hardware"):
+        build(scene, NOW)
     minute = NOW.replace(second=0)
     with django_assert_num_queries(1):
         typical.of("vastai", minute)
