@@ -185,9 +185,10 @@ def extend(session: Session, user, hours: int, now: datetime | None = None) -> b
 
 
 def _extend(session: Session, user, new: datetime, now: datetime) -> None:
+    """Who wants it for longer is using it: an announced idle stop is off."""
     data = {"from": session.expires_at.isoformat(), "to": new.isoformat()}
     with transaction.atomic():
-        change(session, now=now, expires_at=new)
+        change(session, now=now, expires_at=new, **_idle_anew(now))
         audit.append("session.extend", session=session, actor=actor(user), data=data, now=now)
 
 
@@ -212,7 +213,6 @@ def keep_running(session: Session, user, now: datetime | None = None) -> bool:
 
 def _in_use(session: Session, user, what: str, now: datetime | None, **columns: Any) -> bool:
     now = now or timezone.now()
-    anew = {"idle_from": now, "idle_warned_at": None, "idle_stops_at": None}
     for _ in range(TRIES):
         session.refresh_from_db()
         if session.state in (State.STOPPING, State.ENDED):
@@ -220,13 +220,18 @@ def _in_use(session: Session, user, what: str, now: datetime | None, **columns: 
         before = {f"{name}_before": getattr(session, name) for name in columns}
         try:
             with transaction.atomic():
-                change(session, now=now, **anew, **columns)
+                change(session, now=now, **_idle_anew(now), **columns)
                 data = columns | before
                 audit.append(what, session=session, actor=actor(user), data=data, now=now)
         except StaleSession:
             continue
         return True
     raise StaleSession(session.code)
+
+
+def _idle_anew(now: datetime) -> dict[str, Any]:
+    """The columns of a session that is in use just now."""
+    return {"idle_from": now, "idle_warned_at": None, "idle_stops_at": None}
 
 
 def actor(user) -> str:

@@ -52,7 +52,7 @@ def stretch(samples: Iterable[Sample], rules: Rules, now: datetime) -> Idle | No
     run: list[Sample] = []
     later, gap = now, timedelta(seconds=rules.idle_gap)
     for sample in reversed(list(samples)):
-        if not _idle(sample) or later - sample.at > gap or not _steady([*run, sample]):
+        if not _idle(sample) or abs(later - sample.at) > gap or not _steady([*run, sample]):
             break
         run.append(sample)
         later = sample.at

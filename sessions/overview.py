@@ -165,6 +165,8 @@ def trouble(session: Session, now: datetime) -> str:
     if session.state == State.STOPPING:
         late = now - session.state_since > span(RULES.destroy_alert)
         return "not yet gone, still being destroyed" if late else ""
+    if session.state == State.RUNNING and session.idle_stops_at:
+        return f"idle: stops at {session.idle_stops_at:%H:%M} UTC unless it is used"
     if session.state == State.RUNNING and session.expires_at - now < page.ENDS_SOON:
         return "ends soon: extend it, or let it end"
     return ""

@@ -230,9 +230,12 @@ def move_on(session: Session, action: lifecycle.Move, now: datetime) -> Done:
 
 
 def warn_idle(session: Session, action: lifecycle.WarnIdle, now: datetime) -> Done:
-    """On record before anything follows from it."""
+    """On record before anything follows from it, unless somebody said something else meanwhile."""
+    asked = {"idle_from": session.idle_from, "idle_minutes": session.idle_minutes}
     with transaction.atomic():
         change(session, now=now, idle_warned_at=now, idle_stops_at=action.stops_at)
+        if not Session.objects.filter(pk=session.pk, **asked).exists():
+            raise StaleSession(session.code)
         note_idle(session, "idle.warned", action, now)
     return True
 

@@ -52,6 +52,8 @@ def since(samples: list[Sample], now: float) -> float | None:
         pytest.param([*looks(0, 9), sample(10, load=90)], 10, None, id="just now in use"),
         pytest.param([*looks(0, 9), sample(10, load=None)], 10, None, id="just now unknown"),
         pytest.param([*looks(0, 9), sample(10, memory_mb=None)], 10, None, id="memory unknown"),
+        pytest.param(looks(0, 10), 5, 0, id="another clock is five minutes ahead"),
+        pytest.param(looks(0, 10), 4.9, None, id="the clock was set back"),
         pytest.param(looks(0, 5) + looks(10, 20), 20, 0, id="gap of five minutes"),
         pytest.param(looks(0, 5) + looks(11, 20), 20, 11, id="gap of six minutes"),
         pytest.param([*looks(0, 4), sample(5, load=90), *looks(6, 9)], 9, 6, id="used once"),
@@ -223,6 +225,32 @@ def test_who_keeps_it_running_is_faster_than_a_stop_that_was_decided(world, owne
         apply(session, decision, world.now)
     session.refresh_from_db()
     assert session.state == State.RUNNING and "idle.stopped" not in events(session)
+
+
+@pytest.mark.parametrize("said", ["off", "another time", "kept running", "extended"])
+def test_no_warning_follows_what_somebody_said_meanwhile(world, owner, said):
+    session = running(world, owner, idle_minutes=15)
+    proof = Idle(since=world.now, last=world.now, count=15, highest=0)
+    person = Session.objects.get(pk=session.pk)
+    assert {
+        "off": lambda: asks.idle_stop(person, owner, None, now=world.now),
+        "another time": lambda: asks.idle_stop(person, owner, 30, now=world.now),
+        "kept running": lambda: asks.keep_running(person, owner, now=world.now),
+        "extended": lambda: asks.extend(person, owner, 1, now=world.now),
+    }[said]()
+    with pytest.raises(asks.StaleSession):
+        apply(session, do.WarnIdle(world.now, proof), world.now)
+    session.refresh_from_db()
+    assert session.idle_stops_at is None and "idle.warned" not in events(session)
+
+
+def test_an_extension_says_that_it_is_in_use(world, owner):
+    session = running(world, owner, idle_minutes=15)
+    proof = Idle(since=world.now, last=world.now, count=15, highest=0)
+    apply(session, do.WarnIdle(world.now + timedelta(minutes=10), proof), world.now)
+    assert asks.extend(session, owner, 1, now=world.now)
+    session.refresh_from_db()
+    assert session.idle_stops_at is None and session.idle_from == world.now
 
 
 @pytest.mark.parametrize("minutes", [0, 14, 721])

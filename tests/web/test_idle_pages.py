@@ -43,6 +43,8 @@ def test_the_page_tells_of_the_stop_and_one_click_calls_it_off(signed_in):
     page = signed_in(session.owner)
     text = page.get(f"/sessions/{session.pk}/").content.decode()
     assert f"Idle: stops at {session.idle_stops_at:%H:%M} UTC" in text
+    soon = f"idle: stops at {session.idle_stops_at:%H:%M} UTC unless it is used"
+    assert soon in page.get("/sessions/").content.decode()
     assert "25 looks in 24 min; GPU 0 to 0 % busy" in text and 'id="keep-button"' in text
     assert page.post(f"/sessions/{session.pk}/keep/").status_code == 302
     session.refresh_from_db()
