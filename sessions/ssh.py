@@ -35,7 +35,7 @@ COMMAND = (
 LONGEST_OUTPUT = 64 * 1024
 MOST_GPUS = 64
 FIELDS = (
-    r"([A-Za-z0-9][\w ()/+.-]{0,79}), *([1-9][0-9]{1,7}), *([0-9][0-9.]{0,30})"
+    r"([A-Za-z0-9][\w ()/+.-]{0,79}), *([1-9][0-9]{1,6}), *([0-9][0-9.]{0,30})"
     r", *([ -+\--~]{1,40}), *([ -+\--~]{1,40})"  # load and memory in use, or why not
 )
 ROW = re.compile(FIELDS, re.A)

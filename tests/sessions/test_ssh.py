@@ -108,6 +108,7 @@ def test_a_server_that_wants_something_else_is_a_refusal(sshd: SSHServer, extra:
         ("NVIDIA RTX 4090, [N/A], 570.1, 0, 1\n", 0, "nothing that can be read"),
         ("\x1b]0;owned\x07NVIDIA RTX 4090, 24564, 570.1, 0, 1\n", 0, "nothing that can be read"),
         ("NVIDIA RTX 4090, 24564, 570.1, 0, 1, more\n", 0, "nothing that can be read"),
+        ("NVIDIA RTX 4090, 99999999, 570.1, 0, 99999999\n", 0, "nothing that can be read"),
         ("Keine Geräte gefunden \udcff\n", 0, "nothing that can be read"),
         pytest.param(
             "NVIDIA RTX 4090, 24564, 570.1, 0, 1\n" * 65, 0, "nothing that can be read", id="many"
