@@ -24,8 +24,10 @@ from .overview import PERIODS, USUAL_PERIOD, ended, overview
 def session_list(request: HttpRequest) -> HttpResponse:
     """Open sessions, live; or with ?show=ended&days=7&page=2 those that have ended."""
     now, visible = timezone.now(), Session.objects.visible_to(request.user)
+    sees_all = live.audience(request.user) == live.ALL
     context: dict[str, object] = {
-        "sees_all": live.audience(request.user) == live.ALL,
+        "sees_all": sees_all,
+        "may_stop": not sees_all or request.user.has_perm("gpu_sessions.stop_all_sessions"),
         "periods": PERIODS,
     }
     if request.GET.get("show") == "ended":

@@ -167,6 +167,24 @@ def test_only_what_can_be_stopped_can_be_picked(page, owner):
     assert f'value="{stopping.code}"' not in html
 
 
+@pytest.mark.parametrize(
+    ("codenames", "offered"),
+    [
+        ([], True),
+        (["view_all_sessions"], False),
+        (["view_all_sessions", "stop_all_sessions"], True),
+    ],
+    ids=["own", "all to see", "all to stop"],
+)
+def test_boxes_are_for_those_who_may_stop_what_they_see(client, installed, codenames, offered):
+    user = make_user()
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client.force_login(user)
+    html = client.get(reverse("sessions")).content.decode()
+    assert ('class="sessions may-stop' in html.replace(" sees-all", "")) == offered
+    assert ('id="bulk"' in html) == offered
+
+
 def test_a_session_that_ends_meanwhile_is_told_as_such(page, owner):
     (running,) = some(owner, "running")
     assert "Stop 1 session?" in page.get(URL, codes(running)).content.decode()
