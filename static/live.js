@@ -157,6 +157,16 @@ document.addEventListener("htmx:oobBeforeSwap", (e) => {
   if (e.detail.target.id === "alarm" && words(e.detail.target) === words(e.detail.fragment)) e.detail.shouldSwap = false;
 });
 
+// Whoever is on a link or button stays there when its fragment is replaced, and sees what they saw.
+let focused = "";
+document.addEventListener("htmx:oobBeforeSwap", (e) => {
+  focused = e.detail.target.contains(document.activeElement) ? document.activeElement.id : "";
+});
+document.addEventListener("htmx:oobAfterSwap", (e) => {
+  const next = document.getElementById(focused) ?? document.getElementById(e.detail.target.id)?.querySelector("a");
+  if (focused) next?.focus({ preventScroll: true });
+});
+
 // Scroll positions of lists and open details survive a swap.
 const kept = new Map();
 document.addEventListener("htmx:beforeSwap", () => {

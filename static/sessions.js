@@ -31,10 +31,9 @@ function title() {
 
 const plain = (node) => node.textContent.replaceAll(/\s+/g, " ").trim();
 
-// What a person opened, scrolled or focused stays so when a fragment is replaced.
+// What a person opened or scrolled stays so when a fragment is replaced.
 const unfolded = new Set();
 const name = (details) => details.querySelector("summary")?.textContent;
-let focused = "";
 let scrolled = 0;
 
 document.addEventListener("toggle", (e) => {
@@ -47,12 +46,10 @@ document.addEventListener("toggle", (e) => { // a question takes the focus, wher
 document.addEventListener("htmx:oobBeforeSwap", (e) => {
   const old = e.detail.target;
   if (old.id === "session-notice" && plain(old) === plain(e.detail.fragment)) e.detail.shouldSwap = false;
-  focused = old.contains(document.activeElement) ? document.activeElement.id : "";
   scrolled = old.querySelector(".tl")?.scrollTop ?? 0;
 });
 document.addEventListener("htmx:oobAfterSwap", (e) => {
   const fresh = document.getElementById(e.detail.target.id);
-  if (focused) (document.getElementById(focused) ?? fresh?.querySelector("a"))?.focus();
   if (scrolled && fresh?.querySelector(".tl")) fresh.querySelector(".tl").scrollTop = scrolled;
   for (const d of fresh?.querySelectorAll("details") ?? []) d.open ||= unfolded.has(name(d));
 });
