@@ -28,7 +28,7 @@ def compared(session: Session, attempt: Attempt | None) -> list[Compared]:
         Compared(
             name="Memory per GPU", sold=f"{memory:,} MB" if memory else "not said",
             found=", ".join(sorted({f"{mb:,} MB" for _, mb in gpus})) if found else "",
-            same=not any(wrong_memory) if found else None,
+            same=not any(wrong_memory) if found and memory else None,
         ),
         Compared(
             name="Driver", sold=facts.get("driver_version") or "not said",

@@ -46,6 +46,7 @@ FAULTS = {  # reasons of a failed session that are the offer's doing
     "price_breach": Kind.PRICE,
 }
 LOOKED_AT = 50  # of the cheapest comparable offers
+HALF_A_NANO = Decimal("0.0000000005")  # prices have nine digits, and SQLite adds them as floats
 
 
 def next_offer(session: Session, now: datetime) -> Offer | None:
@@ -80,7 +81,7 @@ def comparable(session: Session, now: datetime) -> QuerySet[Offer]:
     """Offers inside the ceiling and requirements fixed at launch, cheapest first."""
     total = F("base_price_per_hour") + F("disk_price_per_gb_hour") * session.disk_gb
     priced = Offer.objects.annotate(
-        total=ExpressionWrapper(total, DecimalField(max_digits=12, decimal_places=6))
+        total=ExpressionWrapper(total, DecimalField(max_digits=18, decimal_places=12))
     )
     fresh = Q(evicted_until__isnull=True) | Q(evicted_until__lt=now)
     offers = priced.filter(
@@ -91,7 +92,7 @@ def comparable(session: Session, now: datetime) -> QuerySet[Offer]:
         gpu_count=session.gpu_count,
         gpu_memory_mb__gte=int(session.gpu_memory_mb * MEMORY_TOLERANCE),
         disk_gb_max__gte=session.disk_gb,
-        total__lte=session.max_price_per_hour,
+        total__lt=session.max_price_per_hour + HALF_A_NANO,
     )
     if session.fallback != Fallback.MEMORY:
         offers = offers.filter(gpu_name=session.gpu_name)

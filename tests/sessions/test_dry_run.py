@@ -93,6 +93,17 @@ def test_more_than_a_session_tries_are_counted() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(("base", "per_gb"), [("0.200", "0.0003"), ("0.319", "0.00021")])
+def test_an_offer_at_the_ceiling_is_inside_it_and_one_above_is_not(base: str, per_gb: str) -> None:
+    chosen, price = make_offer(), {"disk_price_per_gb_hour": Decimal(per_gb)}
+    same = make_offer(base_price_per_hour=Decimal(base), **price)
+    above = make_offer(base_price_per_hour=Decimal(base) + Decimal("0.000001"), **price)
+    wishes = terms(disk_gb=30, max_price_per_hour=same.price_per_hour(30))
+    run = dry_run(chosen, wishes, timezone.now())
+    assert same.offer_id in names(run) and above.offer_id not in names(run)
+
+
+@pytest.mark.django_db
 def test_nothing_else_inside_the_ceiling_names_the_nearest() -> None:
     chosen = make_offer()
     make_offer(base_price_per_hour=Decimal("0.60"))

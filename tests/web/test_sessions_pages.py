@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from providers import registry
-from sessions import audit, explain, live, overview, vault
+from sessions import audit, compared, explain, live, overview, vault
 from sessions.models import AuditEvent, Session, SSHKey
 from sessions.states import State
 from tests.factories import make_attempt, make_key, make_offer, make_session, make_user
@@ -208,6 +208,13 @@ def test_claimed_and_found_stand_side_by_side():
     assert [line.same for line in good] == [True, True, None, None]
     assert [line.same for line in bad] == [False, False, None, None] and "RTX 3060" in bad[0].found
     assert all(not line.found for line in context_of("booting")["compared"])
+
+
+def test_memory_that_nobody_sold_is_not_called_the_same():
+    session, [*_, attempt] = build("running", timezone.now(), gpu_memory_mb=0)
+    attempt.offer = attempt.offer | {"gpu_memory_mb": 0}  # adopted
+    memory = compared.compared(session, attempt)[1]
+    assert (memory.sold, memory.found, memory.same) == ("not said", "24,564 MB", None)
 
 
 def test_cost_so_far_per_hour_and_at_most():
