@@ -79,6 +79,7 @@ def test_a_killed_server_comes_back_and_pages_tell_the_truth(
     code = world.session(pk)["code"]
     rentals.locator(f"#pick-{code}").check()
     expect(rentals.locator("#bulk-stop")).to_have_text("Stop 1 selected")
+    other.locator("#strip-running").focus()
     world.kill("web")
     for page in pages:
         says(page, re.compile("reconnecting|offline"))
@@ -97,6 +98,7 @@ def test_a_killed_server_comes_back_and_pages_tell_the_truth(
         assert page.locator("#totals").count() == page.locator("#connection").count() == 1
         expect(page.locator("#totals")).to_contain_text("0 running")
     assert detail.locator("#session-head").count() == 1
+    expect(other.locator("#strip-running")).to_be_focused()  # although the totals were replaced
     never_reloaded(*pages)
     assert all("/ws/" not in line for line in world.log_lines("Traceback"))
 

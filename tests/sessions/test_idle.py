@@ -148,7 +148,7 @@ NOT_TOLD = replace(GOOD, load=None, memory_used_mb=1)
 def for_a_while(world, session: Session, minutes: float) -> Session:
     until = world.now + timedelta(minutes=minutes)
     while world.now < until:
-        world.turn(20)
+        world.turn(60)
     session.refresh_from_db()
     return session
 
