@@ -1,11 +1,14 @@
 """Whole processes: an idle machine is stopped, one that works or does not tell is not."""
 
+from uuid import UUID
+
 import pytest
 
+from tests.browser import chromium
 from tests.world import World, until
 
-CLOCK = 40  # a quarter of an hour passes in 22 seconds
-SHORTEST = 15  # minutes
+CLOCK = 60  # a quarter of an hour passes in 15 seconds
+SHORTEST, LONGEST = 15, 720  # minutes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("idle")]
 
@@ -20,13 +23,29 @@ def samples(world: World, session: str) -> list[dict]:
     return world.rows(sql, session)
 
 
+def turn_off(world: World, session: str) -> None:
+    """On its page, as a person does."""
+    with chromium(f"127.0.0.1:{world.port}") as watched:
+        cookies = world.http.cookies
+        own = [{"name": c.name, "value": c.value, "url": world.base} for c in cookies]
+        watched.page.context.add_cookies(own)
+        watched.page.goto(f"{world.base}/sessions/{UUID(session)}/")
+        watched.page.locator("#idle-button").click()
+        watched.page.get_by_role("button", name="Turn off").click()
+        until("turned off", lambda: world.session(session)["idle_minutes"] is None)
+        assert watched.troubles == []
+
+
 def test_only_the_idle_machine_is_stopped(world: World) -> None:
-    offers = world.offers(count=3)
+    *offers, last = world.offers(count=4)
     idle, busy, silent = (world.launch(offer, idle_minutes=SHORTEST) for offer in offers)
+    other = world.launch(last, idle_minutes=LONGEST)
     for session in (busy, silent):
         until("an instance", lambda pk=session: any(a["instance_id"] for a in world.attempts(pk)))
     sets_load(world, busy, gpu_load=87, gpu_memory_mb=9000)
     sets_load(world, silent, gpu_load=None)
+    world.wait_state(other, "running")
+    turn_off(world, other)
     until("the idle one has ended", lambda: world.session(idle)["state"] == "ended")
     row = world.session(idle)
     assert (row["outcome"], row["reason"]) == ("ok", "idle")
@@ -39,6 +58,7 @@ def test_only_the_idle_machine_is_stopped(world: World) -> None:
         assert world.session(session)["state"] == "running"
         assert samples(world, session)[-1]["load"] == load
         assert "idle.stopped" not in [event["action"] for event in world.audit(session)]
+    for session in (busy, silent, other):
         world.ask_to_stop(session)
-        until("stopped", lambda pk=session: world.session(pk)["state"] == "ended")
+    world.wait_states([busy, silent, other], "ended")
     assert world.violations() == []
