@@ -169,6 +169,7 @@ def problems(page: Page, where: str, *, only: list[str] | None = None) -> list[s
 def prepare(page: Page, name: str, url: str, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     page.goto(url)
+    assert page.url == url  # and not the sign-in page
     if name in OPENED:
         OPENED[name](page)
     page.evaluate(AXE)
