@@ -64,15 +64,15 @@ def both(prefix: str) -> list[str]:
 
 
 def drill(stage: Stage, name: str, keys: Iterable[str], strike: Act, heal: Act) -> Report:
-    """`strike` may answer the instant from which the alert is awaited."""
+    """`strike` may answer the instant from which the wait for the alert counts."""
     report, began = Report(name, stage.store.name), time.monotonic()
     states, last = stage.states(), stage.last_request()
     since = datetime.now(UTC)
     try:
         struck = strike()
-        since = struck if isinstance(struck, datetime) else since
+        counted = struck if isinstance(struck, datetime) else since
         for key in keys:
-            report.alerts[key] = raised_after(stage, key, since)
+            report.alerts[key] = raised_after(stage, key, since, counted)
             report.problems += unseen(stage, key)
         stage.let_pass(CALM)
         now = stage.states()  # a restored database does not know them all
@@ -99,10 +99,10 @@ def finished(report: Report, began: float) -> Report:
     return report
 
 
-def raised_after(stage: Stage, key: str, since: datetime) -> float:
-    """Simulated seconds until the alert is on record."""
+def raised_after(stage: Stage, key: str, since: datetime, counted: datetime | None = None) -> float:
+    """Simulated seconds until the alert is on record, counted from then on."""
     event = until(f"an alert {key}", lambda: stage.raised(key, since))
-    return max(0.0, (event["at"] - since).total_seconds() * stage.clock)
+    return max(0.0, (event["at"] - (counted or since)).total_seconds() * stage.clock)
 
 
 def unseen(stage: Stage, key: str) -> list[str]:

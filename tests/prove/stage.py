@@ -9,13 +9,15 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.invariants import MUTATIONS, Evidence, Row, find_secrets, instants, with_data
 from tests.postgresql import programs
 from tests.stores import Postgresql, Sqlite
 from tests.world import PROVIDERS, Template, World, until
+
+SLICE_BEATS = timedelta(seconds=1.5)  # after the worker has asked for its slices
 
 
 class Stage(World):
@@ -33,12 +35,14 @@ class Stage(World):
         for provider in PROVIDERS:
             super().seed_zoo(provider)
 
-    def rent(self, offers: Iterable[dict]) -> list[str]:
-        """All at once, until they run."""
-        pks = [self.launch(offer) for offer in offers]
-        for pk in pks:
-            self.wait_state(pk, "running")
-        return pks
+    def rent(self, offers: Iterable[dict]) -> None:
+        """All at once, until they run; what a busy machine did not bring up is rented anew."""
+        launched = [(offer, self.launch(offer)) for offer in offers]
+        for offer, pk in launched:
+            if self.wait_state(pk, "running", "ended")["state"] == "ended":
+                print(f"{pk} did not come up: {self.session(pk)['reason']}", flush=True)
+                again = self.offers(offer["gpu_name"], 1, offer["provider"])[0]
+                self.wait_state(self.launch(again), "running")
 
     # -- processes
 
@@ -53,7 +57,13 @@ class Stage(World):
         self.start_web()
         self.start_worker()
         until("the web server answers", self.answers)
-        return until("the worker is at work", lambda: self.beat_since(since))
+        begun = until("the worker begins", lambda: self.beat_since(since))
+        return until("it works", lambda: self.slice_since(begun + SLICE_BEATS))
+
+    def slice_since(self, since: datetime) -> datetime | None:
+        """How long processes take to start is no simulated time: it is not scaled."""
+        rows = instants(self.rows("SELECT beat_at FROM gpu_sessions_slot"), "beat_at")
+        return next((r["beat_at"] for r in rows if r["beat_at"] and r["beat_at"] > since), None)
 
     def beat_since(self, since: datetime) -> datetime | None:
         rows = instants(
