@@ -226,3 +226,34 @@ def test_by_touch(world: World, welcome: tuple[str, str], visit: Watched) -> Non
     page.get_by_role("button", name="Stop and destroy").tap()
     gone(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("visit", [LIGHT], ids=["desk"], indirect=True)
+def test_the_help_holds_the_focus_and_switches_single_keys_off(
+    world: World, visit: Watched
+) -> None:
+    page = visit.page
+    page.context.add_cookies(
+        [{"name": c.name, "value": c.value, "url": world.base} for c in world.http.cookies]
+    )
+    page.goto(f"{world.base}/keys/")
+    button = page.locator("header button[data-shortcuts]").first
+    shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
+    button.press("Enter")
+    expect(shortcuts.get_by_text("Next row")).to_have_count(0)  # no rows on this page
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        where = (
+            "document.activeElement.closest('dialog, body').id || document.activeElement.tagName"
+        )
+        assert page.evaluate(where) in ("shortcuts", "BODY")  # or the browser's own controls
+    shortcuts.get_by_role("checkbox").uncheck()
+    page.keyboard.press("Escape")
+    expect(button).to_be_focused()
+    page.keyboard.press("?")
+    expect(shortcuts).to_be_hidden()
+    button.press("Enter")
+    shortcuts.get_by_role("checkbox").check()
+    shortcuts.get_by_role("button", name="Close").press("Enter")
+    page.keyboard.press("?")
+    expect(shortcuts).to_be_visible()
