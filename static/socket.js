@@ -34,10 +34,8 @@ function say(next) {
 const worse = () => (["asking", "offline"].includes(state) ? undefined : say("lost"));
 
 function connect() {
-  if (!wrapper) return socket?.close(); // htmx tries again
-  socket.onclose = null; // of a dead one nothing is heard any more, or much later
-  socket.close();
-  wrapper.reconnect();
+  if (wrapper) wrapper.reconnect();
+  else socket?.close(); // htmx tries again
 }
 
 function watch() {
@@ -59,6 +57,10 @@ function ask() {
 if (window.htmx)
   htmx.createWebSocket = (url) => {
     heard = Date.now();
+    if (socket) {
+      socket.onclose = null; // of a dead one nothing is heard any more, or much later
+      socket.close(); // htmx plans tries of its own: there may be one that still connects
+    }
     return (socket = new WebSocket(url, []));
   };
 

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import PATIENCE, chromium
-from tests.world import World
+from tests.world import World, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("reconnect")]
 
@@ -69,6 +69,20 @@ def test_a_laptop_that_slept_connects_again(world: World, pages: tuple[Page, ...
     for page in (rentals, other):
         says(page, "live")
     never_reloaded(rentals, other)
+
+
+def test_a_page_never_listens_twice(world: World, pages: tuple[Page, ...]) -> None:
+    """As when a try that was planned comes while another one is still under way."""
+    page = pages[0].context.new_page()
+    page.goto(world.base + "/keys/")
+    says(page, "live")
+    page.evaluate("""
+        const address = `ws://${location.host}/ws/strip/`;
+        window.opened = [1, 2, 3].map(() => htmx.createWebSocket(address));
+    """)
+    states = "opened.map((socket) => socket.readyState)"  # 1 = open, 3 = closed
+    until("one is open", lambda: page.evaluate(states) == [3, 3, 1])
+    page.close()
 
 
 def test_a_killed_server_comes_back_and_pages_tell_the_truth(
