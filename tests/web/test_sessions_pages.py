@@ -261,6 +261,16 @@ def test_every_scene_renders_whole_without_a_request(scene):
     assert "csrf" not in "".join(parts.values()) and "style=" not in "".join(parts.values())
 
 
+TROUBLES = """no_offers no_funds boot_timeout ssh_refused wrong_hardware price_breach vanished
+    stopping_failed unreachable host_key"""
+
+
+@pytest.mark.parametrize("scene", TROUBLES.split())
+def test_each_trouble_says_what_happened_what_it_costs_and_what_next(scene):
+    told = context_of(scene)["notice"]
+    assert told.title and told.text and told.money and told.advice
+
+
 def test_queries_do_not_grow_with_attempts_and_events(django_assert_num_queries):
     now = timezone.now()
     session, _ = build("running", now)
