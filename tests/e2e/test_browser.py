@@ -83,11 +83,18 @@ def launch(page: Page, provider: str, gpu: str) -> None:
     page.wait_for_url(re.compile(r"/sessions/[0-9a-f-]{36}/$"))
 
 
+LISTEN = """() => new MutationObserver((changes) => {  // to the live region, as a reader does
+    for (const node of changes.flatMap(change => [...change.addedNodes]))
+        if (node.matches?.(".sr")) document.body.dataset.heard = node.textContent;
+}).observe(document.getElementById("toasts"), {childList: true})"""
+
+
 def log_in(page: Page, directory: Path) -> subprocess.CompletedProcess:
     """By what the page of a running session shows."""
     command = page.locator("#ssh-command").inner_text()
+    page.evaluate(LISTEN)
     page.locator("#copy-ssh-command").click()
-    expect(page.locator("#toasts .sr")).to_have_text("Copied")  # a live region
+    expect(page.locator("body")).to_have_attribute("data-heard", "Copied")
     page.locator("summary", has_text="known_hosts line").click()
     known_hosts = page.locator("#known-hosts").inner_text()
     with page.expect_download() as download:
@@ -164,6 +171,13 @@ def test_the_launch_page_follows_the_form_and_one_click_too_many(
     expect(tries).to_have_count(1)
     expect(page.locator("#estimate-says")).to_have_text(re.compile("^.* 1 offer would be tried.$"))
 
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.locator("summary", has_text="Startup script").click()
+    page.locator("#id_startup_script").fill("echo a script changes no price")
+    expect(page.locator("#script-count")).to_contain_text("30 of")
+    page.wait_for_timeout(600)
+    assert not [url for url in asked if "/estimate/" in url]
     page.locator("#id_image").fill("nvidia/cuda:12.6.0-base-ubuntu24.04")
     page.locator("summary", has_text="Paste another public key").click()
     page.locator("#id_new_key").fill(f"{keys.generate().public_line} ada@laptop")
