@@ -176,6 +176,7 @@ document.addEventListener("htmx:beforeSwap", () => {
 for (const name of ["htmx:afterSettle", "htmx:oobAfterSwap", "htmx:wsAfterMessage"])
   document.addEventListener(name, (e) => {
     for (const [id, value] of kept) {
+      if (!value) continue; // even setting nothing would lay the whole page out
       const element = document.getElementById(id);
       if (element?.matches("input")) element.value = value;
       else if (element) element.scrollTop = value;
