@@ -64,6 +64,9 @@ function toast(text, level = "info") {
 }
 
 function fade(box) {
+  const before = [...toasts.children].slice(0, [...toasts.children].indexOf(box));
+  for (const old of before) // the newest word on a session is enough
+    if (box.dataset.about && old.dataset.about === box.dataset.about) old.remove();
   const close = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
   close.setAttribute("aria-label", "Close");
   close.addEventListener("click", () => box.remove());

@@ -71,11 +71,17 @@ def test_a_laptop_that_slept_connects_again(world: World, pages: tuple[Page, ...
     never_reloaded(rentals, other)
 
 
-def test_a_page_never_listens_twice(world: World, pages: tuple[Page, ...]) -> None:
+def test_a_page_never_listens_twice_nor_tells_twice(world: World, pages: tuple[Page, ...]) -> None:
     """As when a try that was planned comes while another one is still under way."""
     page = pages[0].context.new_page()
     page.goto(world.base + "/keys/")
     says(page, "live")
+    page.evaluate("""
+        for (const about of ["a", "b", "a"])
+            toasts.innerHTML += `<div class="toast warning" data-about="${about}"></div>`;
+        document.dispatchEvent(new Event("htmx:wsAfterMessage"));
+    """)
+    assert page.locator("#toasts .toast").count() == 2  # the newest word on each
     page.evaluate("""
         const address = `ws://${location.host}/ws/strip/`;
         window.opened = [1, 2, 3].map(() => htmx.createWebSocket(address));
