@@ -1,5 +1,6 @@
 """Rows -> Facts. Reads each provider's listings once for all sessions of a claim."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -107,10 +108,9 @@ def watch(session: Session, now: datetime) -> Watch | None:
     if session.state != State.RUNNING or not session.idle_minutes:
         return None
     needed = 60 * session.idle_minutes + RULES.idle_notice + RULES.idle_gap
-    counting = samples(session, now - span(needed))
     return Watch(
         seconds=seconds(60 * session.idle_minutes),
-        samples=[s for s in counting if session.idle_from is None or s.at > session.idle_from],
+        samples=counting(session, samples(session, now - span(needed))),
         stops_at=session.idle_stops_at,
     )
 
@@ -119,6 +119,11 @@ def samples(session: Session, since: datetime) -> list[Sample]:
     """Oldest first."""
     rows = session.gpu_samples.filter(at__gte=since).order_by("at", "pk")
     return [Sample(**row) for row in rows.values("at", "load", "memory_mb")]
+
+
+def counting(session: Session, known: Sequence[Sample]) -> list[Sample]:
+    """Without those from before somebody said that it is in use."""
+    return [s for s in known if session.idle_from is None or s.at > session.idle_from]
 
 
 def find(attempt: Attempt, instances: tuple[Instance, ...]) -> Instance | None:

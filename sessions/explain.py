@@ -154,11 +154,11 @@ def _words(row: AuditEvent) -> str:
 def _state(row: AuditEvent) -> tuple[str, str]:
     to = str(row.data.get("to", ""))
     if to == State.STOPPING and row.reason:
-        return f"Stopping: {_lower(reason(row.reason).title)}", _words(row)
+        return f"Stopping: {inside(reason(row.reason).title)}", _words(row)
     return STATES.get(to, to), _words(row)
 
 
-def _lower(text: str) -> str:
+def inside(text: str) -> str:
     """For the middle of a sentence; names such as RTX, A100 or Vast.ai stay as they are."""
     rest = text.split(" ")[0][1:]
     return text[:1].lower() + text[1:] if not rest or rest.isalpha() and rest.islower() else text
@@ -217,7 +217,7 @@ def _instance(row: AuditEvent) -> tuple[str, str]:
 
 def _alert(row: AuditEvent) -> tuple[str, str]:
     over = row.action == "alert.cleared"
-    return f"{'No longer' if over else 'Needs attention'}: {_lower(row.reason)}", ""
+    return f"{'No longer' if over else 'Needs attention'}: {inside(row.reason)}", ""
 
 
 def _switch(row: AuditEvent) -> tuple[str, str]:

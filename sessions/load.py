@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from providers.waits import seconds, span
 
 from . import idle
-from .evidence import samples
+from .evidence import counting, samples
 from .idle import Sample
 from .models import Session
 from .rules import RULES
@@ -63,10 +63,6 @@ def load(session: Session, now: datetime) -> Load | None:
 def needed(session: Session) -> float:
     """Seconds to look back."""
     return max(SHOWN, 60 * (session.idle_minutes or 0) + RULES.idle_notice + RULES.idle_gap)
-
-
-def counting(session: Session, known: Sequence[Sample]) -> list[Sample]:
-    return [s for s in known if session.idle_from is None or s.at > session.idle_from]
 
 
 def stops_at(session: Session, found: idle.Idle | None) -> datetime | None:

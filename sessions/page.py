@@ -229,7 +229,7 @@ def stopping_notice(
     why = explain.reason(session.reason)
     bad = session.outcome in (Outcome.FAILED, Outcome.LOST)
     late = now - session.state_since > span(RULES.destroy_alert)
-    title = f"Failed: {_inside(why.title)}" if bad else why.title
+    title = f"Failed: {explain.inside(why.title)}" if bad else why.title
     if session.outcome == Outcome.LOST:
         title = why.title
     return Notice(
@@ -264,7 +264,7 @@ def ended_notice(
     title = "Confirmed gone" if existed else "Ended: nothing was created"
     if bad:
         lost = session.outcome == Outcome.LOST
-        title = why.title if lost else f"Failed: {_inside(why.title)}"
+        title = why.title if lost else f"Failed: {explain.inside(why.title)}"
     return Notice(
         tone="bad" if bad else "ok",
         title=title,
@@ -282,10 +282,6 @@ def proof(attempt: Attempt | None) -> tuple[datetime, ...]:
     if attempt is None or attempt.absences < 2:
         return ()
     return tuple(at for at in (attempt.first_absence_at, attempt.last_absence_at) if at)
-
-
-def _inside(title: str) -> str:
-    return title if title.startswith("SSH") else title[:1].lower() + title[1:]
 
 
 def proof_words(attempt: Attempt | None, provider: str) -> str:
