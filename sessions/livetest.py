@@ -29,7 +29,7 @@ from .states import Fallback, State
 USERNAME = "livetest"
 SESSIONS = 3  # per marketplace while its stock is stale, each with the lifecycle's own tries
 MACHINES = 2  # per marketplace that were rented and failed: a third would only cost more
-LOGINS = 4  # tries per account
+LOGIN_REST = 15  # seconds between tries, as long as a refused key means nothing yet
 HOURS = 1  # the session ends by itself after that, whatever becomes of this process
 DISK_GB = 16
 PAUSE = 0.5  # seconds
@@ -274,11 +274,12 @@ class LiveTest:
             host_key=session.host_key,
             allow_loopback=allow_loopback(),
         )
-        for number in range(1, LOGINS + 1):
+        tries = registry.capabilities(session.provider).key_grace_seconds // LOGIN_REST
+        for number in range(1, tries + 1):
             login = Login(account=user, by_person=by_person, check=ssh.check(target), tries=number)
             if login.ok or login.check.host_key_changed:
                 break
-            self.rest(waits.seconds(15))
+            self.rest(waits.seconds(LOGIN_REST))
         kind = "a person's key" if by_person else "our key"
         self.say(f"  login as {user} by {kind}: {'ok' if login.ok else login.check.message}")
         return login
