@@ -184,7 +184,7 @@ def test_by_keyboard(world: World, welcome: tuple[str, str], visit: Watched) -> 
     tab_to(page, page.locator("#extend-button"), "Shift+Tab")
     keys.press("Enter")
     extended(world, pk, before)
-    tab_to(page, page.locator("#stop-button"))
+    tab_to(page, page.locator("#stop-button"), most=3)
     keys.press("Enter")
     expect(page.get_by_role("button", name="Keep it")).to_be_focused()
     tab_to(page, page.get_by_role("button", name="Stop and destroy"), most=1)
@@ -230,13 +230,13 @@ def test_by_touch(world: World, welcome: tuple[str, str], visit: Watched) -> Non
 
 @pytest.mark.parametrize("visit", [LIGHT], ids=["desk"], indirect=True)
 def test_the_help_holds_the_focus_and_switches_single_keys_off(
-    world: World, visit: Watched
+    world: World, welcome: tuple[str, str], visit: Watched
 ) -> None:
     page = visit.page
-    page.context.add_cookies(
-        [{"name": c.name, "value": c.value, "url": world.base} for c in world.http.cookies]
-    )
-    page.goto(f"{world.base}/keys/")
+    page.goto(f"{world.base}/login/?next=/keys/")
+    page.get_by_label("Username").fill(welcome[0])
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
     button = page.locator("header button[data-shortcuts]").first
     shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
     button.press("Enter")
