@@ -14,13 +14,12 @@ from uuid import uuid4
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
-from django.db.models import DecimalField, ExpressionWrapper, F, Q
 from django.utils import timezone
 
 from providers import gpus, jobs, registry, waits
 from providers.models import Offer, ProviderHealth
 
-from . import asks, identity, limits, reconcile, slices, ssh, sweep, vault
+from . import asks, identity, limits, market, reconcile, slices, ssh, sweep, vault
 from .calls import allow_loopback
 from .models import Attempt, Session, Slot
 from .money import is_billing, price
@@ -178,21 +177,8 @@ class LiveTest:
         return problem
 
     def cheapest(self, provider: str) -> Offer | None:
-        now, disk = timezone.now(), disk_gb(provider)
-        total = F("base_price_per_hour") + F("disk_price_per_gb_hour") * disk
-        priced = Offer.objects.annotate(
-            total=ExpressionWrapper(total, DecimalField(max_digits=12, decimal_places=6))
-        )
-        fresh = Q(evicted_until__isnull=True) | Q(evicted_until__lt=now)
-        offers = priced.filter(
-            fresh,
-            provider=provider,
-            listed=True,
-            interruptible=False,
-            gpu_count=1,
-            disk_gb_max__gte=disk,
-            total__lte=self.terms.max_price,
-        )
+        disk, ceiling = disk_gb(provider), self.terms.max_price
+        offers = market.rentable(provider, 1, disk, ceiling, timezone.now())
         wanted = offers.filter(gpu_name=self.terms.gpu) if self.terms.gpu else offers
         return wanted.order_by("total", "pk").first()
 

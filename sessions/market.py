@@ -77,23 +77,32 @@ def trusted_first(offers: Iterable[Offer], known: memory.Memory) -> Offer | None
     return next(iter(memory.rank(offers, [offer.total for offer in offers], known)), None)
 
 
-def comparable(session: Session, now: datetime) -> QuerySet[Offer]:
-    """Offers inside the ceiling and requirements fixed at launch, cheapest first."""
-    total = F("base_price_per_hour") + F("disk_price_per_gb_hour") * session.disk_gb
+def rentable(
+    provider: str, gpu_count: int, disk_gb: int, ceiling: Decimal, now: datetime
+) -> QuerySet[Offer]:
+    """What is listed, not known to be gone, and costs at most the ceiling (USD per hour, with the
+    disk); with `total`, that price."""
+    total = F("base_price_per_hour") + F("disk_price_per_gb_hour") * disk_gb
     priced = Offer.objects.annotate(
         total=ExpressionWrapper(total, DecimalField(max_digits=18, decimal_places=12))
     )
     fresh = Q(evicted_until__isnull=True) | Q(evicted_until__lt=now)
-    offers = priced.filter(
+    return priced.filter(
         fresh,
-        provider=session.provider,
+        provider=provider,
         listed=True,
         interruptible=False,
-        gpu_count=session.gpu_count,
-        gpu_memory_mb__gte=int(session.gpu_memory_mb * MEMORY_TOLERANCE),
-        disk_gb_max__gte=session.disk_gb,
-        total__lt=session.max_price_per_hour + HALF_A_NANO,
+        gpu_count=gpu_count,
+        disk_gb_max__gte=disk_gb,
+        total__lt=ceiling + HALF_A_NANO,
     )
+
+
+def comparable(session: Session, now: datetime) -> QuerySet[Offer]:
+    """Offers inside the ceiling and requirements fixed at launch, cheapest first."""
+    offers = rentable(
+        session.provider, session.gpu_count, session.disk_gb, session.max_price_per_hour, now
+    ).filter(gpu_memory_mb__gte=int(session.gpu_memory_mb * MEMORY_TOLERANCE))
     if session.fallback != Fallback.MEMORY:
         offers = offers.filter(gpu_name=session.gpu_name)
     return _required(offers, session.requirements).order_by("total", "pk")

@@ -94,6 +94,11 @@ def gone(page: Page) -> None:
     assert page.evaluate("window.jumped") <= JUMPS
 
 
+def fill_in(page: Page, welcome: tuple[str, str]) -> None:
+    page.get_by_label("Username").fill(welcome[0])
+    page.get_by_label("Password").fill(PASSWORD)
+
+
 def signed_in(page: Page) -> None:
     expect(page.locator("#results-title")).to_be_visible()
     page.wait_for_load_state()  # the scripts as well
@@ -203,8 +208,7 @@ PHONE = {
 def test_by_touch(world: World, welcome: tuple[str, str], visit: Watched) -> None:
     page = visit.page
     page.goto(f"{world.base}/login/")
-    page.get_by_label("Username").fill(welcome[0])
-    page.get_by_label("Password").fill(PASSWORD)
+    fill_in(page, welcome)
     page.get_by_role("button", name="Sign in").tap()
     signed_in(page)
     page.get_by_role("button", name="Filters").tap()
@@ -234,8 +238,7 @@ def test_the_help_holds_the_focus_and_switches_single_keys_off(
 ) -> None:
     page = visit.page
     page.goto(f"{world.base}/login/?next=/keys/")
-    page.get_by_label("Username").fill(welcome[0])
-    page.get_by_label("Password").fill(PASSWORD)
+    fill_in(page, welcome)
     page.keyboard.press("Enter")
     button = page.locator("header button[data-shortcuts]").first
     shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
