@@ -36,9 +36,10 @@ document.addEventListener("click", event => {
 }, true);
 """
 JUMPS = 0.1
-# What a person who only has a keyboard sees of where they are.
+# What a person who only has a keyboard sees of where they are; null at the end of the page.
 SEEN = """() => {
     const here = document.activeElement;
+    if (here === document.body) return null;
     const drawn = here.matches(".segments input") ? here.nextElementSibling : here;
     const outlined = style => style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
     const ring = outlined(getComputedStyle(drawn)) || outlined(getComputedStyle(drawn, "::after"));
@@ -139,17 +140,21 @@ def test_by_mouse(world: World, welcome: tuple[str, str], visit: Watched) -> Non
 
 
 def tab_to(page: Page, wanted: Locator, key: str = "Tab", most: int = 80) -> None:
-    """Key by key; at each stop, where the focus is can be seen."""
+    """Key by key; at each stop, where the focus is can be seen.
+
+    Each look is one step in the page: an update may replace any element between two of them.
+    """
     expect(wanted).to_be_visible()
+    focused = wanted.and_(page.locator(":focus"))
+    stops = []
     for _ in range(most):
         page.keyboard.press(key)
-        if page.evaluate("document.activeElement === document.body"):
-            continue  # the end of the page
         seen = page.evaluate(SEEN)
-        assert seen["ring"] and seen["inside"], seen
-        if wanted.evaluate("element => element === document.activeElement"):
+        assert seen is None or (seen["ring"] and seen["inside"]), seen
+        if focused.count():
             return
-    raise AssertionError(f"{wanted} was not reached by {most} times {key}")
+        stops.append(seen and seen["what"])
+    raise AssertionError(f"{wanted} was not reached by {most} times {key}: {stops}")
 
 
 LIGHT = {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"}
