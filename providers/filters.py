@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from urllib.parse import urlencode
 
-from .terms import DISK_GB, HOURS, Terms
+from .usage import DISK_GB, HOURS, Usage
 
 SORTS = {
     "price": "Cheapest, all in",
@@ -77,8 +77,8 @@ class Filters:
         return self.query(**{name: getattr(Filters(), name)})
 
     @property
-    def terms(self) -> Terms:
-        return Terms(disk_gb=self.disk, traffic_gb=self.traffic, hours=self.hours)
+    def usage(self) -> Usage:
+        return Usage(disk_gb=self.disk, traffic_gb=self.traffic, hours=self.hours)
 
     @property
     def by_gpu(self) -> bool:
@@ -92,7 +92,7 @@ class Filters:
 
     @property
     def active(self) -> list[str]:
-        """Names of the filters that can hide an offer, except the terms, which always count."""
+        """Names of the filters that can hide an offer, except the usage, which always count."""
         plain = Filters()
         names = (*MANY, "count", "memory", "price", "reliability", *SWITCHES)
         return [name for name in names if getattr(self, name) != getattr(plain, name)]

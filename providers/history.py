@@ -11,7 +11,7 @@ from django.db.models.functions import TruncDay
 
 from .models import Offer, PriceHour, Stock
 from .outliers import unusual
-from .terms import DISK_GB
+from .usage import DISK_GB
 
 KEPT = timedelta(days=30)
 AGAIN = timedelta(minutes=10)  # an hour's row follows the market that often

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 from . import charts, gpus, history, picks, registry, stock
 from .filters import clean, parse
 from .search import version_text
-from .terms import DISK_GB
+from .usage import DISK_GB
 
 
 @require_safe

@@ -47,7 +47,7 @@ def read(filters: Filters) -> list[Offer]:
     found = {key(offer): offer for offer in Offer.objects.filter(wanted)}
     offers = [found[one] for one in filters.compare if one in found]
     for offer in offers:
-        filters.terms.apply(offer)
+        filters.usage.apply(offer)
         offer.per_gpu = offer.price / (offer.gpu_count or 1)
         offer.fits = filters.disk <= offer.disk_gb_max
     mark(offers, filters)

@@ -13,7 +13,7 @@ from . import stock
 from .filters import MANY, Filters
 from .models import Offer
 from .stock import FACETS, NANO, Bits, Index, Table, Version
-from .terms import Terms
+from .usage import Usage
 
 PAGE = 50
 Away = Mapping[str, list[int]]  # filter -> primary keys that it hides, as the database knows now
@@ -44,7 +44,7 @@ class GPU:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    offers: list[Offer]  # of one page, with what Terms.apply adds, and .unusual
+    offers: list[Offer]  # of one page, with what Usage.apply adds, and .unusual
     matching: int
     listed: int
     page: int
@@ -90,7 +90,7 @@ def _pks(condition: Q) -> list[int]:
 
 def _search(table: Table, filters: Filters, away: Away, *, strict: bool = True) -> Result:
     chosen = chosen_values(filters)
-    masks = _masks(table.index(filters.terms, "price"), filters, chosen, away)
+    masks = _masks(table.index(filters.usage, "price"), filters, chosen, away)
     everything = masks.together()
     matching = everything.bit_count()
     pages = max(1, -(-matching // PAGE))
@@ -98,9 +98,9 @@ def _search(table: Table, filters: Filters, away: Away, *, strict: bool = True) 
     ordered = masks
     if filters.by_gpu or filters.sort != "price":
         sort = "gpu" if filters.by_gpu else filters.sort
-        ordered = _masks(table.index(filters.terms, sort), filters, chosen, away)
+        ordered = _masks(table.index(filters.usage, sort), filters, chosen, away)
     return Result(
-        offers=[] if filters.by_gpu else _page(ordered, page, filters.terms, strict),
+        offers=[] if filters.by_gpu else _page(ordered, page, filters.usage, strict),
         gpus=_gpus(ordered) if filters.by_gpu else [],
         matching=matching,
         listed=len(table),
@@ -189,7 +189,7 @@ def _price(index: Index, row: int | None) -> Decimal | None:
     return None if row is None else index.prices[row] / NANO
 
 
-def _page(masks: Masks, page: int, terms: Terms, strict: bool) -> list[Offer]:
+def _page(masks: Masks, page: int, usage: Usage, strict: bool) -> list[Offer]:
     index = masks.index
     rows = index.page(masks.together(), (page - 1) * PAGE, PAGE)
     pks = {index.table.pks[row]: row for row in rows}
@@ -199,7 +199,7 @@ def _page(masks: Masks, page: int, terms: Terms, strict: bool) -> list[Offer]:
         raise LookupError("an offer went")
     offers = [found[pk] for pk in pks if pk in found]
     for offer in offers:
-        terms.apply(offer)
+        usage.apply(offer)
         offer.unusual = pks[offer.pk] in index.table.odd
     return offers
 

@@ -1,7 +1,7 @@
 """The listed offers in memory, one bit an offer: counts and pages without reading every row.
 
 A Table holds the columns that filters and orders need, read once for each version of the stock
-(models.Stock). An Index is the table in one order for one use (terms.Terms): position 0 is the
+(models.Stock). An Index is the table in one order for one use (usage.Usage): position 0 is the
 first offer of the first page. A set of offers is an int with the bit of each position, so that
 "and" and counting cost microseconds, the first offer is the lowest bit, and a page is the next
 fifty.
@@ -19,7 +19,7 @@ from django.db.models import Count, QuerySet, Sum
 
 from .models import Offer, Stock
 from .outliers import unusual
-from .terms import Terms
+from .usage import Usage
 
 Bits = int
 Version = dict[str, tuple[int, datetime]]  # provider -> number and time of its last change
@@ -118,7 +118,7 @@ class Table:
         columns = list(zip(*ordered, strict=True)) or [() for _ in FIELDS]
         self.column: dict[str, Sequence] = dict(zip(FIELDS, columns, strict=True))
         self.pks = self.column["pk"]
-        self._indexes: dict[tuple[Terms, str], Index] = {}
+        self._indexes: dict[tuple[Usage, str], Index] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -143,10 +143,10 @@ class Table:
             found |= {rows[at] for at in odd}
         return found
 
-    def index(self, terms: Terms, sort: str) -> "Index":
-        key = (terms, sort)
+    def index(self, usage: Usage, sort: str) -> "Index":
+        key = (usage, sort)
         with self._lock:
-            found = self._indexes.pop(key, None) or Index(self, terms, sort)
+            found = self._indexes.pop(key, None) or Index(self, usage, sort)
             self._indexes[key] = found  # the newest last
             if len(self._indexes) > INDEXES:
                 del self._indexes[next(iter(self._indexes))]
@@ -156,10 +156,10 @@ class Table:
 class Index:
     """One order of a table for one use."""
 
-    def __init__(self, table: Table, terms: Terms, sort: str) -> None:
+    def __init__(self, table: Table, usage: Usage, sort: str) -> None:
         self.table = table
         parts = (table.column[name] for name in FIELDS[PRICES])
-        self.prices = terms.nano_per_hour(*parts)  # of rows
+        self.prices = usage.nano_per_hour(*parts)  # of rows
         order = sorted(range(len(table)), key=self.prices.__getitem__)
         key = ORDERS[sort]
         if key:

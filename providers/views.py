@@ -14,7 +14,7 @@ from .countries import country_name
 from .filters import SORTS, VIEWS, Filters, parse, plain_number
 from .models import Offer, ProviderHealth
 from .search import GPU, Result, search
-from .terms import HOURS
+from .usage import HOURS
 
 STALE_TTLS = 3  # readings missed until the age of an offer is a warning
 

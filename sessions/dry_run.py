@@ -33,7 +33,7 @@ class DryRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class LaunchTerms:
     """Of a launch, as far as they choose offers."""
 
     disk_gb: int
@@ -55,7 +55,7 @@ class Terms:
         )
 
 
-def dry_run(chosen: Offer, terms: Terms, now: datetime) -> DryRun:
+def dry_run(chosen: Offer, terms: LaunchTerms, now: datetime) -> DryRun:
     """By the selection of market.py, with the memory that each failure would leave."""
     if terms.fallback == Fallback.NONE:
         return DryRun(tries=_numbered([chosen], chosen, terms), more=0, nearest=None)
@@ -81,12 +81,12 @@ def _order(chosen: Offer, left: list[Offer], known: memory.Memory) -> list[Offer
     return order
 
 
-def _nearest(chosen: Offer, terms: Terms, known: memory.Memory) -> Decimal | None:
+def _nearest(chosen: Offer, terms: LaunchTerms, known: memory.Memory) -> Decimal | None:
     offer = market.untried(terms.session(chosen, NO_CEILING), known, [chosen.offer_id]).first()
     return offer.total if offer else None
 
 
-def _numbered(offers: list[Offer], chosen: Offer, terms: Terms) -> list[Try]:
+def _numbered(offers: list[Offer], chosen: Offer, terms: LaunchTerms) -> list[Try]:
     return [
         Try(
             number=number,

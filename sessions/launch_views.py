@@ -14,10 +14,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 from providers import memory, registry
 from providers.filters import parse
 from providers.models import Offer, ProviderHealth
-from providers.terms import DISK_GB
+from providers.usage import DISK_GB
 
 from . import asks, limits, relaunch
-from .dry_run import Terms, dry_run
+from .dry_run import LaunchTerms, dry_run
 from .forms import LaunchForm, requirements, suggested_ceiling
 from .models import Session
 from .rules import DEFAULT_HOURS, MAX_HOURS
@@ -172,7 +172,7 @@ def _numbers(values: Mapping[str, object], offer: Offer) -> dict[str, object]:
         too_low=ceiling < price,
         balance_hours=max(balance, Decimal(0)) / price if balance is not None and price else None,
     )
-    terms = Terms(
+    terms = LaunchTerms(
         disk_gb=disk,
         max_price_per_hour=ceiling,
         fallback=_fallback(values),

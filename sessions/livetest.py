@@ -38,8 +38,8 @@ LONGEST, LEAST = 3600, 300  # seconds for one half of a trial: scaled, but never
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
-    """USD; `gpu` is a canonical name or empty."""
+class Allowance:
+    """What a person lets the test rent and spend. USD; `gpu` is a canonical name or empty."""
 
     max_price: Decimal
     max_spend: Decimal
@@ -112,8 +112,8 @@ def worker_beats() -> bool:
 
 
 class LiveTest:
-    def __init__(self, terms: Terms, engine: Engine, say: Callable[[str], None]) -> None:
-        self.terms, self.engine, self.say = terms, engine, say
+    def __init__(self, allowance: Allowance, engine: Engine, say: Callable[[str], None]) -> None:
+        self.allowance, self.engine, self.say = allowance, engine, say
         self.owner = owner()
         self.started_at = timezone.now()
         self.trials: list[Trial] = []
@@ -149,7 +149,7 @@ class LiveTest:
         trial.refused = self.wait_until_read(trial.provider)
         offer = None if trial.refused else self.cheapest(trial.provider)
         if offer is None:
-            trial.refused = trial.refused or f"no offer up to ${self.terms.max_price}/h"
+            trial.refused = trial.refused or f"no offer up to ${self.allowance.max_price}/h"
             self.say(f"{registry.title(trial.provider)}: {trial.refused}")
             return
         try:
@@ -177,13 +177,13 @@ class LiveTest:
         return problem
 
     def cheapest(self, provider: str) -> Offer | None:
-        disk, ceiling = disk_gb(provider), self.terms.max_price
+        disk, ceiling = disk_gb(provider), self.allowance.max_price
         offers = market.rentable(provider, 1, disk, ceiling, timezone.now())
-        wanted = offers.filter(gpu_name=self.terms.gpu) if self.terms.gpu else offers
+        wanted = offers.filter(gpu_name=self.allowance.gpu) if self.allowance.gpu else offers
         return wanted.order_by("total", "pk").first()
 
     def order(self, offer: Offer) -> asks.Order:
-        self.require_budget(self.terms.max_price * hours(RESERVE))
+        self.require_budget(self.allowance.max_price * hours(RESERVE))
         return asks.Order(
             idempotency_key=f"livetest-{uuid4()}",
             provider=offer.provider,
@@ -191,8 +191,8 @@ class LiveTest:
             image=registry.capabilities(offer.provider).default_image,
             disk_gb=disk_gb(offer.provider),
             hours=HOURS,
-            max_price_per_hour=self.terms.max_price,
-            fallback=Fallback.SAME_GPU if self.terms.gpu else Fallback.MEMORY,
+            max_price_per_hour=self.allowance.max_price,
+            fallback=Fallback.SAME_GPU if self.allowance.gpu else Fallback.MEMORY,
             generate_key=True,
         )
 
@@ -222,8 +222,10 @@ class LiveTest:
         now = timezone.now()
         spent = sum((attempt.cost(now) for attempt in attempts), Decimal(0))
         rate = sum((price(attempt) for attempt in attempts if is_billing(attempt)), Decimal(0))
-        if spent + rate * hours(RESERVE) + more > self.terms.max_spend:
-            raise Cut(f"${spent:.4f} are spent, and the limit of ${self.terms.max_spend} is near")
+        if spent + rate * hours(RESERVE) + more > self.allowance.max_spend:
+            raise Cut(
+                f"${spent:.4f} are spent, and the limit of ${self.allowance.max_spend} is near"
+            )
 
     def sessions(self) -> list[Session]:
         return [trial.session for trial in self.trials if trial.session]

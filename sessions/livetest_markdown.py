@@ -33,7 +33,7 @@ def markdown(report: Report) -> str:
 def head(report: Report) -> list[str]:
     where = "simulated marketplaces" if report.simulated else "real marketplaces"
     state = "🟢 Passed" if report.ok else "🔴 Not passed"
-    terms = report.terms
+    most, spend = report.allowance.max_price, report.allowance.max_spend
     return [
         "# Live Test Report",
         "",
@@ -42,7 +42,7 @@ def head(report: Report) -> list[str]:
         + (f" (early: {cell(report.cut)})" if report.cut else "")
         + "  ",
         f"**Status:** {state}, on {where}  ",
-        f"**Limits:** ${terms.max_price}/h, ${terms.max_spend} in all; spent ${report.spent:.4f}",
+        f"**Limits:** ${most}/h, ${spend} in all; spent ${report.spent:.4f}",
         "",
     ]
 

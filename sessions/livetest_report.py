@@ -13,7 +13,7 @@ from providers.base import CreateOutcome
 from providers.models import ProviderHealth
 
 from . import explain, survey
-from .livetest import LiveTest, Login, Terms, Trial
+from .livetest import Allowance, LiveTest, Login, Trial
 from .models import Attempt, AuditEvent, Session
 from .states import State
 
@@ -83,7 +83,7 @@ class Line:
 class Report:
     started_at: datetime
     ended_at: datetime
-    terms: Terms
+    allowance: Allowance
     cut: str
     simulated: bool
     results: tuple[Result, ...]
@@ -118,7 +118,7 @@ def make(test: LiveTest, providers: Sequence[str]) -> Report:
     return Report(
         started_at=test.started_at,
         ended_at=now,
-        terms=test.terms,
+        allowance=test.allowance,
         cut=test.cut,
         simulated=settings.SIMULATED,
         results=results,

@@ -13,7 +13,7 @@ import pytest
 from django.utils import timezone
 
 from sessions import livetest_report
-from sessions.livetest import Cut, Engine, LiveTest, Login, Terms, Trial
+from sessions.livetest import Allowance, Cut, Engine, LiveTest, Login, Trial
 from sessions.livetest_markdown import cell, markdown
 from sessions.models import Session
 from sessions.ssh import Check
@@ -134,8 +134,8 @@ def test_ctrl_c_gives_everything_back(world: World) -> None:
 @pytest.fixture
 def test(db: None, settings) -> LiveTest:
     settings.PROVIDERS = {"tensordock": {"api_key": "hush", "base_url": "http://127.0.0.1:9"}}
-    terms = Terms(max_price=Decimal("0.5"), max_spend=Decimal(1))
-    return LiveTest(terms, Engine(), lambda line: None)
+    allowance = Allowance(max_price=Decimal("0.5"), max_spend=Decimal(1))
+    return LiveTest(allowance, Engine(), lambda line: None)
 
 
 def good(account: str, by_person: bool = False) -> Login:
@@ -223,7 +223,7 @@ def test_a_limit_that_one_launch_could_break_launches_nothing(test: LiveTest) ->
     """$0.50 an hour for five minutes is more than four cents."""
     make_health("tensordock")
     make_offer(provider="tensordock", disk_gb_max=500)
-    test.terms = replace(test.terms, max_spend=Decimal("0.04"))
+    test.allowance = replace(test.allowance, max_spend=Decimal("0.04"))
     test.run(["tensordock"])
     assert "the limit of $0.04 is near" in test.cut
     assert not Session.objects.exists()
@@ -246,5 +246,5 @@ def test_the_cheapest_acceptable_offer_is_taken(test: LiveTest) -> None:
             **{"provider": "tensordock", "offer_id": name, "base_price_per_hour": 0} | fields
         )
     assert test.cheapest("tensordock").offer_id == "other"
-    test.terms = replace(test.terms, gpu="RTX 4090")
+    test.allowance = replace(test.allowance, gpu="RTX 4090")
     assert test.cheapest("tensordock").offer_id == "taken"

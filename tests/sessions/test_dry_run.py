@@ -11,7 +11,7 @@ from providers import memory
 from providers.base import CreateOutcome, CreateResult
 from providers.models import Kind, Offer
 from sessions import market
-from sessions.dry_run import DryRun, Terms, dry_run
+from sessions.dry_run import DryRun, LaunchTerms, dry_run
 from sessions.models import Attempt
 from sessions.states import Fallback
 from tests.factories import make_offer
@@ -19,14 +19,14 @@ from tests.factories import make_offer
 from .stories import ended, launch
 
 
-def terms(**fields) -> Terms:
+def terms(**fields) -> LaunchTerms:
     values = {
         "disk_gb": 20,
         "max_price_per_hour": Decimal("0.50"),
         "fallback": Fallback.SAME_GPU,
         "requirements": {},
     }
-    return Terms(**(values | fields))
+    return LaunchTerms(**(values | fields))
 
 
 def names(run: DryRun) -> list[str]:

@@ -15,7 +15,7 @@ from gpubroker import livetests
 from gpubroker.start import join_simulator
 from providers import registry
 from sessions import livetest_report
-from sessions.livetest import Engine, LiveTest, Terms, gpu_name
+from sessions.livetest import Allowance, Engine, LiveTest, gpu_name
 from sessions.livetest_markdown import markdown
 
 
@@ -60,12 +60,12 @@ class Command(BaseCommand):
         sys.exit(0 if report.ok else 1)
 
     def test(self, providers: list[str], options: dict[str, object]) -> livetest_report.Report:
-        terms = Terms(
+        allowance = Allowance(
             max_price=options["max_price"],
             max_spend=options["max_spend"],
             gpu=gpu_name(str(options["gpu"])),
         )
-        test = LiveTest(terms, Engine(), self.say)
+        test = LiveTest(allowance, Engine(), self.say)
         stoppable(test)
         test.run(providers)
         report = livetest_report.make(test, providers)

@@ -1,4 +1,4 @@
-"""What a person means to use, and so what an hour of an offer really costs. Pure."""
+"""What a person means to use: disk, traffic, hours; and so what an hour really costs. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ HOURS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class Usage:
     """A disk for the whole time, and a download spread over it.
 
     An offer that does not say what traffic costs is counted as if it were free.
