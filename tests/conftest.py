@@ -10,6 +10,29 @@ import pytest
 from tests.audit_tools import flushable_audit, no_old_anchor  # noqa: F401  fixtures of every test
 
 LOOPBACK = ("127.", "::1", "localhost")
+LONGEST_FIRST = (  # groups of tests, so that none of them is left alone at the end
+    "many", "livetest", "kills", "accessibility", "dead-man", "lost-answers", "browser", "drills",
+    "flows", "reconnect", "postgresql", "engine", "doubt", "idle",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups before all the short tests, which fill what the groups leave of each process."""
+    items.sort(key=place)
+
+
+def place(item: pytest.Item) -> int:
+    marker = item.get_closest_marker("xdist_group")
+    if marker is None:
+        return len(LONGEST_FIRST)
+    group = marker.args[0]
+    return LONGEST_FIRST.index(group) if group in LONGEST_FIRST else 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest 9.1 forgets the fixtures of a folder that it comes back to from a file above it."""
+    config.args.sort()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
