@@ -10,6 +10,8 @@ import pytest
 
 from tests.postgresql import Cluster
 
+pytestmark = pytest.mark.xdist_group("postgresql")
+
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = [  # what leans on the database itself: locks, triggers, compare-and-set, JSON, decimals
     "tests/sessions/test_audit.py",

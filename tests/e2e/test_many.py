@@ -1,6 +1,7 @@
-"""A hundred launches at the same moment."""
+"""Many launches at the same moment; a hundred in `make prove`."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 
@@ -10,8 +11,9 @@ from tests.world import World, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("many")]
 
-CLOCK = 12  # creates leave every 5 s by the marketplace's rules: 100 take 42 s here
-MANY = 100
+CLOCK = 12  # creates leave every 5 s by the marketplace's rules: 30 take 13 s here
+MANY = int(os.environ.get("PROVE_LAUNCHES", "30"))
+SECONDS = 300 + 3 * MANY  # until all run on a busy machine, and until all are gone
 
 
 def lag(world: World) -> float:
@@ -23,7 +25,7 @@ def lag(world: World) -> float:
     return max(0.0, row["late"] or 0.0)
 
 
-def test_a_hundred_launches_at_once(
+def test_all_come_up_and_all_go(
     world: World, record_property: Callable[[str, object], None]
 ) -> None:
     begun = time.monotonic()
@@ -38,13 +40,13 @@ def test_a_hundred_launches_at_once(
         assert not ended, (len(ended), world.story(ended[0])[-8:])
         return set(states.values()) == {"running"}
 
-    until("all of them run", all_running, 300)
+    until("all of them run", all_running, SECONDS)
     running = time.monotonic()
     assert len(set(pks)) == len(world.states()) == MANY
     page = world.http.get(f"{world.base}/sessions/", timeout=60)
     assert page.ok
     assert "database is locked" not in page.text
-    world.stop_all(seconds=300)
+    world.stop_all(seconds=SECONDS)
     p95 = sorted(lags)[math.ceil(0.95 * len(lags)) - 1]
     record_property(
         "figures",

@@ -53,6 +53,7 @@ def parts() -> list[Part]:
         Part("crash_points", ("-m", "tests.prove.crash_points", *seed, *(MANY if FULL else ()))),
         Part("fault_matrix", ("-m", "tests.prove.fault_matrix", *seed,
                               *(["--every"] if FULL else []))),
+        Part("crowd", (*PYTEST, "tests/e2e/test_many.py", "tests/e2e/test_kills.py")),
         Part("queue_chaos", ("-m", "tests.prove.queue_chaos", str(SEED))),
         Part("drills", ("-m", "tests.prove.drills", "--seed", str(SEED),
                         *(["--full"] if FULL else []))),
@@ -66,6 +67,8 @@ def environment(figures: str) -> dict[str, str]:
         "PROVE_SCHEDULES": "5000" if FULL else "300",
         "PROVE_EXAMPLES": "3000" if FULL else "300",
         "PROVE_STEPS": "100" if FULL else "60",
+        "PROVE_LAUNCHES": "100",
+        "PROVE_KILLS": "40" if FULL else "20",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
     }

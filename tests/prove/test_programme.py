@@ -44,7 +44,7 @@ def test_each_part_is_there() -> None:
         "drills",
         "covered",
     } <= modules
-    assert {"test_interleavings.py", "test_machine.py"} <= files
+    assert {"test_interleavings.py", "test_machine.py", "test_many.py", "test_kills.py"} <= files
 
 
 @pytest.mark.parametrize("provider", ["vastai", "tensordock"])
