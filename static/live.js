@@ -71,7 +71,12 @@ function fade(box) {
   close.setAttribute("aria-label", "Close");
   close.addEventListener("click", () => box.remove());
   box.append(close);
-  if (!box.matches(".error, .warning")) setTimeout(() => box.remove(), 7000);
+  if (!box.matches(".error, .warning")) setTimeout(leave, 7000, box);
+}
+
+function leave(box) {
+  if (box.matches(":hover, :focus-within")) setTimeout(leave, 2000, box); // somebody is about to use it
+  else box.remove();
 }
 
 // ---- copying
@@ -160,15 +165,33 @@ document.addEventListener("htmx:oobBeforeSwap", (e) => {
   if (e.detail.target.id === "alarm" && words(e.detail.target) === words(e.detail.fragment)) e.detail.shouldSwap = false;
 });
 
-// Whoever is on a link or button stays there when its fragment is replaced, and sees what they saw.
-let focused = "";
+// Whoever is on something stays there when its fragment is replaced, and sees what they saw.
+let focused = null; // how to find it again: what has no id by its place among its kind
 document.addEventListener("htmx:oobBeforeSwap", (e) => {
-  focused = e.detail.target.contains(document.activeElement) ? document.activeElement.id : "";
+  const [here, old] = [document.activeElement, e.detail.target];
+  const place = () => [...old.querySelectorAll(here.tagName)].indexOf(here);
+  focused = old.contains(here) ? { id: here.id, tag: here.tagName, place: place() } : null;
 });
 document.addEventListener("htmx:oobAfterSwap", (e) => {
-  const next = document.getElementById(focused) ?? document.getElementById(e.detail.target.id)?.querySelector("a");
-  if (focused) next?.focus({ preventScroll: true });
+  if (!focused) return;
+  const fresh = document.getElementById(e.detail.target.id);
+  const next = focused.id ? document.getElementById(focused.id) : fresh?.querySelectorAll(focused.tag)[focused.place];
+  (next ?? fresh?.querySelector("a"))?.focus({ preventScroll: true });
 });
+
+// A press counts although its button was replaced before it was let go: browsers forget it.
+let pressed = null;
+const control = (e) => e.target.closest?.(":is(a, button, summary, input)[id]") ?? null;
+const presses = (e) => (e.type.startsWith("key") ? e.key === " " : e.button === 0);
+for (const name of ["mousedown", "keydown"])
+  document.addEventListener(name, (e) => presses(e) && !e.repeat && (pressed = control(e)), true);
+for (const name of ["mouseup", "keyup"])
+  document.addEventListener(name, (e) => {
+    if (!presses(e)) return;
+    const now = control(e);
+    if (pressed && !pressed.isConnected && now?.id === pressed.id) now.click();
+    pressed = null;
+  }, true);
 
 // Scroll positions of lists and open details survive a swap.
 const kept = new Map();

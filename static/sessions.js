@@ -43,6 +43,13 @@ document.addEventListener("toggle", (e) => { // a question takes the focus, wher
   if (e.newState === "open" && e.target.matches?.(".dialog"))
     e.target.querySelector("input:not([type=hidden]), select, button").focus();
 }, true);
+document.addEventListener("toggle", (e) => { // and gives it back to the button that stands there now
+  if (e.newState !== "closed" || !e.target.matches?.(".dialog")) return;
+  if (document.activeElement !== document.body && !e.target.contains(document.activeElement)) return;
+  const openers = [...document.querySelectorAll(`[popovertarget="${e.target.id}"]`)];
+  const opener = openers.find((button) => !e.target.contains(button));
+  (opener ?? document.querySelector("#session-head a") ?? document.getElementById("main")).focus({ preventScroll: true });
+}, true);
 document.addEventListener("htmx:oobBeforeSwap", (e) => {
   const old = e.detail.target;
   if (old.id === "session-notice" && plain(old) === plain(e.detail.fragment)) e.detail.shouldSwap = false;
