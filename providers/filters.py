@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from urllib.parse import urlencode
 
-from .usage import DISK_GB, HOURS, Usage
+from .usage import DISK_GB, HOURS, MAX_HOURS, Usage
 
 SORTS = {
     "price": "Cheapest, all in",
@@ -23,7 +23,7 @@ BOUNDS = {  # of the numbers: at least, at most
     "memory": (1, 1_000),
     "price": (Decimal("0.001"), 10_000),
     "disk": (1, 100_000),
-    "hours": (1, 720),
+    "hours": (1, MAX_HOURS),
     "traffic": (0, 100_000),
     "reliability": (0, 100),
     "page": (1, 100_000),

@@ -8,6 +8,7 @@ from .models import Offer
 
 DISK_GB = 40
 HOURS = 4
+MAX_HOURS = 12  # of the longest session: nobody can use an offer for longer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from .countries import country_name
 from .filters import SORTS, VIEWS, Filters, parse, plain_number
 from .models import Offer, ProviderHealth
 from .search import GPU, Result, search
-from .usage import HOURS
+from .usage import HOURS, MAX_HOURS
 
 STALE_TTLS = 3  # readings missed until the age of an offer is a warning
 
@@ -55,6 +55,7 @@ def offers(request: HttpRequest) -> HttpResponse:
         "result": result,
         "chips": chips(filters, result),
         "sorts": SORTS,
+        "max_hours": MAX_HOURS,
         "in_all": (filters.hours, filters.traffic) != (HOURS, 0),  # a total is wanted
         "views": [(label, value, filters.query(view=value)) for value, label in VIEWS.items()],
         "gpus": gpu_rows(filters, result),

@@ -14,6 +14,7 @@ from providers import catalog, registry
 from providers.base import CreateOutcome, Instance, InstanceState
 from providers.gpus import canonical
 from providers.models import ProviderHealth
+from providers.usage import HOURS
 
 from . import audit, identity, keys, labels, vault
 from .asks import actor
@@ -21,7 +22,6 @@ from .identity import Identity
 from .labels import Parts
 from .models import Attempt, Session, Sighting, SSHKey
 from .moves import move
-from .rules import DEFAULT_HOURS
 from .states import Fallback, Resolution, State
 from .survey import survey
 
@@ -136,7 +136,7 @@ def _session(instance: Instance, parts: Parts, user, now: datetime) -> Session:
         created_at=now,
         changed_at=now,
         due_at=now,
-        expires_at=now + timedelta(hours=DEFAULT_HOURS),
+        expires_at=now + timedelta(hours=HOURS),
         provider=instance.provider,
         offer_id="",
         gpu_name=canonical(instance.gpu_name_raw),

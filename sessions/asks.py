@@ -12,13 +12,14 @@ from django.utils import timezone
 
 from providers import registry
 from providers.models import Offer, ProviderHealth
+from providers.usage import MAX_HOURS
 
 from . import audit, identity, keys, limits, vault
 from .idle import MAX_MINUTES, MIN_MINUTES
 from .models import Session
 from .moves import StaleSession, change
 from .moves import stop as move_to_stopping
-from .rules import MAX_HOURS
+from .rules import latest_end
 from .states import Fallback, Outcome, State
 
 CODE_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -172,8 +173,7 @@ def extend(session: Session, user, hours: int, now: datetime | None = None) -> b
     now = now or timezone.now()
     for _ in range(TRIES):
         session.refresh_from_db()
-        latest = session.created_at + timedelta(hours=MAX_HOURS)
-        new = min(session.expires_at + timedelta(hours=hours), latest)
+        new = min(session.expires_at + timedelta(hours=hours), latest_end(session.created_at))
         if new <= session.expires_at or session.state in (State.STOPPING, State.ENDED):
             return False
         try:

@@ -11,11 +11,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from providers import registry
 from providers.models import ProviderHealth
+from providers.usage import HOURS
 
 from . import adopt, asks, orphans, sweep, watch
 from . import attention as needs
 from .models import Session, Sighting
-from .rules import DEFAULT_HOURS
 
 LONGEST_REASON = 200
 
@@ -37,7 +37,7 @@ def everything(now: datetime) -> dict[str, object]:
     return {
         "alerts": needs.alerts(seen, now),
         "orphans": seen.orphans,
-        "adopted_hours": DEFAULT_HOURS,
+        "adopted_hours": HOURS,
         "people": people(o.sighting.ignored_by for o in seen.orphans),
         "frozen": needs.frozen(seen),
         "surveys": [

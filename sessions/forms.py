@@ -13,12 +13,12 @@ from django.db.models import QuerySet
 
 from providers import registry
 from providers.models import Offer
+from providers.usage import HOURS, MAX_HOURS
 
 from . import keys
 from .asks import Order
 from .idle import IDLE_LOAD, MAX_MINUTES, MIN_MINUTES
 from .models import SSHKey
-from .rules import DEFAULT_HOURS, MAX_HOURS
 
 HEADROOM = Decimal("1.05")
 IDLE_HELP = (
@@ -171,7 +171,7 @@ class LaunchForm(KeyBox):
     )
     disk_gb = forms.IntegerField(label="Disk, GB")
     hours = forms.IntegerField(
-        label="Ends after, hours", min_value=1, max_value=MAX_HOURS, initial=DEFAULT_HOURS
+        label="Ends after, hours", min_value=1, max_value=MAX_HOURS, initial=HOURS
     )
     max_price_per_hour = forms.DecimalField(
         label="Pay at most, $ per hour",

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from providers.usage import MAX_HOURS
+
 from .rules import Rules
 
 IDLE_LOAD = 5  # per cent: what a desktop or a monitor causes
 STEADY_MB = 100  # of GPU memory: more coming or going is somebody at work
 LEAST_SAMPLES = 5  # however short the time and however seldom the looks
-MIN_MINUTES, MAX_MINUTES = 15, 720
+MIN_MINUTES, MAX_MINUTES = 15, 60 * MAX_HOURS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 from providers import memory, registry
 from providers.filters import parse
 from providers.models import Offer, ProviderHealth
-from providers.usage import DISK_GB
+from providers.usage import DISK_GB, HOURS, MAX_HOURS
 
 from . import asks, limits, relaunch
 from .dry_run import LaunchTerms, dry_run
 from .forms import LaunchForm, requirements, suggested_ceiling
 from .models import Session
-from .rules import DEFAULT_HOURS, MAX_HOURS
 from .states import Fallback
 from .views import again_later
 
@@ -121,7 +120,7 @@ def _filtered(request: HttpRequest, offer: Offer) -> dict[str, object]:
     price = offer.price_per_hour(disk)
     return {
         "disk_gb": disk,
-        "hours": min(filters.hours, MAX_HOURS),
+        "hours": filters.hours,
         "max_price_per_hour": suggested_ceiling(price),
         "verified_only": filters.verified,
         "same_country": bool(filters.country),
@@ -155,7 +154,7 @@ def _numbers(values: Mapping[str, object], offer: Offer) -> dict[str, object]:
     now = timezone.now()
     health = ProviderHealth.objects.filter(provider=offer.provider).first()
     disk = _whole(values.get("disk_gb"), DISK_GB, offer.disk_gb_max)
-    hours = _whole(values.get("hours"), DEFAULT_HOURS, MAX_HOURS)
+    hours = _whole(values.get("hours"), HOURS, MAX_HOURS)
     price = offer.price_per_hour(disk)
     ceiling = _money(values.get("max_price_per_hour")) or suggested_ceiling(price)
     balance = health.balance if health else None

@@ -1,7 +1,7 @@
 """Which offer a session tries next, and the attempt that stands for the try."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from providers.waits import span
 from . import identity, labels
 from .evidence import DO_NOT_COUNT, all_keys
 from .models import Attempt, Session
-from .rules import MAX_HOURS
+from .rules import latest_end
 from .states import Fallback
 
 OFFER_FACTS = (
@@ -161,7 +161,7 @@ def lease(session: Session, attempt: Attempt, now: datetime) -> Lease | None:
     """By what a machine ends itself, where it can (I10)."""
     if not registry.capabilities(attempt.provider).self_destroy:
         return None
-    latest = session.created_at + timedelta(hours=MAX_HOURS)
+    latest = latest_end(session.created_at)
     return Lease(start=now, end=session.expires_at, latest=max(latest, session.expires_at))
 
 

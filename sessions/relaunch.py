@@ -10,10 +10,10 @@ from django.db.models import QuerySet
 from providers import memory
 from providers.filters import plain_number
 from providers.models import Offer
+from providers.usage import MAX_HOURS
 
 from . import market
 from .models import Session, SSHKey
-from .rules import MAX_HOURS
 from .states import Outcome
 
 

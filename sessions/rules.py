@@ -1,7 +1,9 @@
 """Every waiting rule of a session's life, in one place and in seconds (safety.md sections 2-4)."""
 
 from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
 
+from providers.usage import MAX_HOURS
 from providers.waits import seconds
 
 MAX_OFFERS = 5  # create calls that count, per session
@@ -11,8 +13,6 @@ ABSENCES_VANISHED = 3
 REFUSALS_NEEDED = 3  # of our key, after the grace
 UNREACHABLE_AFTER = 3  # failed SSH looks in a row
 PRICE_TOLERANCE = "1.05"
-DEFAULT_HOURS = 4
-MAX_HOURS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,11 @@ class Rules:
 
 
 RULES = Rules()
+
+
+def latest_end(created_at: datetime) -> datetime:
+    """Of a session, however often it is extended."""
+    return created_at + timedelta(hours=MAX_HOURS)
 
 
 def rules_for(*, create_call: float, settle: float, key_grace: float, boot: float) -> Rules:

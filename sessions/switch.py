@@ -11,7 +11,7 @@ from providers import dead_man, registry
 from providers.waits import span
 
 from .models import Attempt, Session
-from .rules import MAX_HOURS, RULES
+from .rules import RULES, latest_end
 from .states import State
 
 WARN_BEFORE = timedelta(minutes=10)
@@ -46,7 +46,7 @@ def told(output: str, session: Session, now: datetime) -> dict[str, datetime | N
     """Columns of the attempt, from what the machine printed. One that is dead or has no means
     to act is not seen, and one that speaks of an end that cannot be is not believed."""
     report = dead_man.report(output)
-    latest = max(session.created_at + timedelta(hours=MAX_HOURS), session.expires_at)
+    latest = max(latest_end(session.created_at), session.expires_at)
     if report is None or report.end > latest + timedelta(seconds=1):
         return {"switch_seen_at": None}
     return {"switch_at": report.end, "switch_seen_at": now if report.ready else None}

@@ -53,6 +53,7 @@ def test_an_address_survives_reading_and_writing(query: str) -> None:
         ("price=1e9", "1e9"),
         ("disk=0", "0"),
         ("hours=0", "0"),
+        ("hours=13", "from 1 to 12"),
         ("traffic=-1", "-1"),
         ("disk=99999999999999999999", "999"),
         ("memory=٣", "٣"),
@@ -115,6 +116,7 @@ def test_the_parts_and_the_total_stand_next_to_the_price(page, installed) -> Non
     shown = page.get("/?disk=100&traffic=50&hours=10").content.decode()
     assert "GPU 0.400 + disk 0.020<" in shown and "+ traffic 0.020" in shown
     assert "$4.40 for 10 h" in shown
+    assert 'name="hours" min="1" max="12"' in shown  # no total that cannot be launched
     plain = page.get("/?disk=100").content.decode()
     assert "GPU 0.400 + disk 0.020<" in plain and "for 4 h" not in plain
 
