@@ -221,12 +221,21 @@ def move_on(session: Session, action: lifecycle.Move, now: datetime) -> Done:
     with transaction.atomic():
         if action.to == State.STOPPING:
             stop(session, action.reason, action.text, action.outcome, actor=WORKER, now=now)
+            if action.reason == "expired":
+                not_extended(session)
         elif action.to == State.ENDED:
             end(session, now)
         else:
             move(session, action.to, actor=WORKER, now=now)
         learn(session, action, now)
     return True
+
+
+def not_extended(session: Session) -> None:
+    """Who extended it since we read it was faster. Raises StaleSession; call it after the write,
+    which keeps others from the row until the transaction ends."""
+    if not Session.objects.filter(pk=session.pk, expires_at=session.expires_at).exists():
+        raise StaleSession(session.code)
 
 
 def warn_idle(session: Session, action: lifecycle.WarnIdle, now: datetime) -> Done:

@@ -53,6 +53,22 @@ def read_only(world: World) -> None:
     assert identity.current().read_only
 
 
+def test_an_extension_is_faster_than_an_expiry_that_was_decided(world, owner):
+    """The worker has read the row before, and writes after."""
+    session = running(world, owner)
+    world.now = session.expires_at + timedelta(seconds=1)
+    (as_read,) = reconcile.claim_due(50, world.now)
+    assert asks.extend(session, owner, 1, now=world.now)
+    assert reconcile.advance(as_read, Scene(), world.now) is None
+    world.turn()
+    session.refresh_from_db()
+    assert (session.state, session.reason) == (State.RUNNING, "")
+    world.now = session.expires_at
+    world.turn()
+    session.refresh_from_db()
+    assert (session.state, session.reason) == (State.STOPPING, "expired")
+
+
 def test_an_empty_id_asks_for_nothing():
     provider = VastAI(api_key="not-a-real-key", base_url="http://127.0.0.1:9")
     with pytest.raises(RequestRefused):
