@@ -337,6 +337,16 @@ def test_another_or_no_origin_is_refused(origin, path):
     run()
 
 
+@pytest.mark.parametrize("path", ["/ws/nothing/", "/", "/ws/sessions/not-an-id/"])
+def test_an_address_that_nobody_knows_is_refused_and_breaks_nothing(path):
+    @async_to_sync
+    async def run():
+        connected, _ = await socket(path, None).connect(timeout=PATIENCE)
+        assert not connected
+
+    run()
+
+
 def test_without_a_login_and_for_foreign_sessions_it_closes():
     session, _ = build("running", timezone.now())
     stranger = login(make_user())
