@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+export PYTHONDONTWRITEBYTECODE :=  # some images set it; every process would compile Django anew
 PYTEST_ARGS ?= -n 3 --dist loadgroup --no-loadscope-reorder --durations=25 --durations-min=4
 
 .PHONY: help up test prove lint screenshots clean tools

@@ -12,6 +12,7 @@ for _name in list(os.environ):
         del os.environ[_name]
 # Set but empty hides the value in a developer's .env file.
 os.environ |= {
+    "PYTHONDONTWRITEBYTECODE": "",  # hundreds of processes are started: none compiles Django anew
     "DJANGO_SETTINGS_MODULE": "gpubroker.settings",
     "GPUBROKER_DATA_DIR": tempfile.mkdtemp(prefix="gpubroker-test-"),
     "GPUBROKER_LOG_LEVEL": "WARNING",
