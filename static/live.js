@@ -75,7 +75,7 @@ function fade(box) {
 }
 
 function leave(box) {
-  if (box.matches(":hover, :focus-within")) setTimeout(leave, 2000, box); // somebody is about to use it
+  if (box.matches(":focus-within")) setTimeout(leave, 2000, box); // somebody is about to use it
   else box.remove();
 }
 
@@ -181,7 +181,8 @@ document.addEventListener("htmx:oobAfterSwap", (e) => {
 
 // A press counts although its button was replaced before it was let go: browsers forget it.
 let pressed = null;
-const control = (e) => e.target.closest?.(":is(a, button, summary, input)[id]") ?? null;
+const control = (e) => e.target.closest?.("a, button, summary, input") ?? null;
+const alike = (a, b) => a.tagName === b.tagName && a.id === b.id && (a.id || words(a) === words(b));
 const presses = (e) => (e.type.startsWith("key") ? e.key === " " : e.button === 0);
 for (const name of ["mousedown", "keydown"])
   document.addEventListener(name, (e) => presses(e) && !e.repeat && (pressed = control(e)), true);
@@ -189,7 +190,7 @@ for (const name of ["mouseup", "keyup"])
   document.addEventListener(name, (e) => {
     if (!presses(e)) return;
     const now = control(e);
-    if (pressed && !pressed.isConnected && now?.id === pressed.id) now.click();
+    if (pressed && now && !pressed.isConnected && alike(now, pressed)) now.click();
     pressed = null;
   }, true);
 

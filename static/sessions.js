@@ -36,9 +36,6 @@ const unfolded = new Set();
 const name = (details) => details.querySelector("summary")?.textContent;
 let scrolled = 0;
 
-document.addEventListener("toggle", (e) => {
-  if (e.target.matches?.("details")) unfolded[e.target.open ? "add" : "delete"](name(e.target));
-}, true);
 document.addEventListener("toggle", (e) => { // a question takes the focus, wherever its button went meanwhile
   if (e.newState === "open" && e.target.matches?.(".dialog"))
     e.target.querySelector("input:not([type=hidden]), select, button").focus();
@@ -53,6 +50,7 @@ document.addEventListener("toggle", (e) => { // and gives it back to the button 
 document.addEventListener("htmx:oobBeforeSwap", (e) => {
   const old = e.detail.target;
   if (old.id === "session-notice" && plain(old) === plain(e.detail.fragment)) e.detail.shouldSwap = false;
+  for (const d of old.querySelectorAll("details")) unfolded[d.open ? "add" : "delete"](name(d));
   scrolled = old.querySelector(".tl")?.scrollTop ?? 0;
 });
 document.addEventListener("htmx:oobAfterSwap", (e) => {

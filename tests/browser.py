@@ -1,11 +1,12 @@
 """A headless Chromium that keeps a list of everything a clean page would not do."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Request, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -17,11 +18,22 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE = 90_000  # milliseconds
-# In every page before its own scripts: what the content security policy had to stop.
+expect.set_options(timeout=PATIENCE)
+# In every page before its own scripts: what the content security policy had to stop, and in
+# data-heard all that was said in the live region (toasts and words on buttons go by themselves).
 WATCH = """
 document.addEventListener("securitypolicyviolation", event => console.error(
     `CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
+document.addEventListener("DOMContentLoaded", () => new MutationObserver(changes => {
+    for (const node of changes.flatMap(change => [...change.addedNodes]))
+        document.body.dataset.heard = `${document.body.dataset.heard ?? ""}${node.textContent}\n`;
+}).observe(document.getElementById("toasts") ?? document.body, {childList: true}));
 """
+
+
+def heard(page: Page, words: str) -> None:
+    """It was said since the page was loaded, or it will be."""
+    expect(page.locator("body")).to_have_attribute("data-heard", re.compile(re.escape(words)))
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from sessions import keys
-from tests.browser import PATIENCE, Watched, chromium
+from tests.browser import PATIENCE, Watched, chromium, heard
 from tests.world import World, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("browser")]
@@ -83,18 +83,11 @@ def launch(page: Page, provider: str, gpu: str) -> None:
     page.wait_for_url(re.compile(r"/sessions/[0-9a-f-]{36}/$"))
 
 
-LISTEN = """() => new MutationObserver((changes) => {  // to the live region, as a reader does
-    for (const node of changes.flatMap(change => [...change.addedNodes]))
-        if (node.matches?.(".sr")) document.body.dataset.heard = node.textContent;
-}).observe(document.getElementById("toasts"), {childList: true})"""
-
-
 def log_in(page: Page, directory: Path) -> subprocess.CompletedProcess:
     """By what the page of a running session shows."""
     command = page.locator("#ssh-command").inner_text()
-    page.evaluate(LISTEN)
     page.locator("#copy-ssh-command").click()
-    expect(page.locator("body")).to_have_attribute("data-heard", "Copied")
+    heard(page, "Copied")
     page.locator("summary", has_text="known_hosts line").click()
     known_hosts = page.locator("#known-hosts").inner_text()
     with page.expect_download() as download:

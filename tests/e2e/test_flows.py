@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser import PATIENCE, Watched, chromium
+from tests.browser import PATIENCE, Watched, chromium, heard
 from tests.world import World, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("flows")]
@@ -80,9 +80,9 @@ def running_session(world: World, page: Page) -> str:
 
 
 def copied(page: Page) -> None:
-    expect(page.locator("#copy-ssh-command")).to_have_text("Copied")
+    heard(page, "Copied")
     command = page.evaluate("navigator.clipboard.readText()")
-    assert command == page.locator("#ssh-command").inner_text()
+    expect(page.locator("#ssh-command")).to_have_text(command)
     assert command.startswith("ssh ")
 
 
