@@ -22,10 +22,12 @@ from .models import SSHKey
 
 HEADROOM = Decimal("1.05")
 IDLE_HELP = (
-    f"Empty: never. Idle = every look, one a minute, finds each GPU at most {IDLE_LOAD} % busy and "
-    "its memory in use unchanged. Downloads, the CPU and logins do not count as use, and short "
-    "bursts between two looks may be missed. While SSH fails nothing counts as idle. You are "
-    "warned 10 minutes before, and can keep it running with one click."
+    "Empty: never. You are warned 10 minutes before, and can keep it running with one click."
+)
+IDLE_MEANS = (
+    f"Every look, one a minute, finds each GPU at most {IDLE_LOAD} % busy and its memory in use "
+    "unchanged. Downloads, the CPU and logins do not count as use, and short bursts between two "
+    "looks may be missed. While SSH fails nothing counts as idle."
 )
 CENT_OF_A_CENT = Decimal("0.0001")
 FALLBACKS = [
@@ -141,6 +143,8 @@ class KeyBox(forms.Form):
 
 class IdleMinutes(forms.IntegerField):
     """Empty = never. The datalist `idle-choices` stands on the page."""
+
+    means = IDLE_MEANS
 
     def __init__(self) -> None:
         super().__init__(

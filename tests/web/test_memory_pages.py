@@ -71,7 +71,7 @@ def test_the_filter_survives_the_address() -> None:
     assert not filters.ignored and parse({"unfailed": ["0"]}).query() == ""
 
 
-def test_the_launch_page_shows_the_same_record_and_every_scope(page) -> None:
+def test_the_launch_page_shows_the_same_record_and_the_narrowest_scopes(page) -> None:
     offer = make_offer(offer_id="77")
     tried(offer, "hardware")
     tried(make_offer(place="Peru", country="PE"), "ok", 30)
