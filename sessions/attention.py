@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django.urls import reverse
 
@@ -14,9 +15,10 @@ from providers.waits import span
 from . import audit, audit_watch, identity, labels, page, switch
 from .models import Attempt, Heartbeat, Session, SessionQuerySet
 from .orphans import Orphan, orphans
-from .rules import ABSENCES_VANISHED, RULES
+from .rules import ABSENCES_VANISHED, PRICE_TOLERANCE, RULES
 from .states import Resolution, State
 from .survey import Survey, survey
+from .templatetags.figures import rate
 
 BAD, WARN, INFO = "bad", "warn", "info"
 ORDER = (BAD, WARN, INFO)
@@ -264,12 +266,26 @@ def running(session: Session, attempt: Attempt | None, now: datetime) -> Found:
         return "switch", BAD, text, attempt.switch_at - switch.WARN_BEFORE
     if session.host_key_changed:
         return "hostkey", BAD, "the SSH host key changed", session.unreachable_since
+    if attempt and dearer(attempt):
+        text = f"billed {rate(attempt.actual_price_per_hour)} an hour, agreed were "
+        return "price", WARN, text + rate(attempt.price_per_hour), since_when(attempt)
     if session.unreachable_since:
         return "unreachable", WARN, "SSH does not answer", session.unreachable_since
     if session.idle_stops_at:
         text = f"idle; stops at {session.idle_stops_at:%H:%M} UTC unless it is used"
         return "idle", WARN, text, session.idle_warned_at
     return None
+
+
+def dearer(attempt: Attempt) -> bool:
+    """Its price rose after it was handed out: no reason to destroy it (I15), but to be told."""
+    most = attempt.price_per_hour * Decimal(PRICE_TOLERANCE) + Decimal("0.0001")
+    return (attempt.actual_price_per_hour or 0) > most
+
+
+def since_when(attempt: Attempt) -> datetime | None:
+    earlier = attempt.offer.get("rates")
+    return datetime.fromisoformat(earlier[-1][0]) if earlier else None
 
 
 def missing(session: Session, attempt: Attempt | None) -> Found:

@@ -21,6 +21,7 @@ from .states import State
 # Create calls that say nothing about the offer do not use up the person's five tries.
 DO_NOT_COUNT = (CreateOutcome.RATE, CreateOutcome.NOT_SENT)
 SEEN_EVERY = 30  # seconds between two writes of "still there"
+MOST_RATES = 50  # that one machine is billed at; one that changes more often is not followed
 
 
 @dataclass(frozen=True)
@@ -206,11 +207,21 @@ def observed(attempt: Attempt, seen: Instance, now: datetime) -> dict[str, Any]:
         found["endpoints"] = endpoints
     if seen.state == InstanceState.RUNNING and endpoints and not attempt.ready_at:
         found["ready_at"] = now
-    if billed(seen) and attempt.actual_price_per_hour is None:
-        found["actual_price_per_hour"] = seen.price_per_hour
+    found |= repriced(attempt, billed(seen), now)
     changes = {k: v for k, v in found.items() if getattr(attempt, k) != v}
     old = attempt.last_seen_at is None or now - attempt.last_seen_at > span(SEEN_EVERY)
     return changes | ({"last_seen_at": now} if changes or old else {})
+
+
+def repriced(attempt: Attempt, price: Decimal | None, now: datetime) -> dict[str, Any]:
+    """The price that is billed now; one that has changed leaves the earlier one, with its end."""
+    known, earlier = attempt.actual_price_per_hour, attempt.offer.get("rates", [])
+    if not price or price == known or len(earlier) >= MOST_RATES:
+        return {}
+    if known is None:
+        return {"actual_price_per_hour": price}
+    rates = [*earlier, [now.isoformat(), str(known)]]
+    return {"actual_price_per_hour": price, "offer": attempt.offer | {"rates": rates}}
 
 
 def billed(seen: Instance) -> Decimal | None:

@@ -156,7 +156,8 @@ class Attempt(models.Model):
     account_id = models.CharField(max_length=64, blank=True)
     label = models.CharField(max_length=60, unique=True)
     offer_id = models.CharField(max_length=200)
-    offer = models.JSONField(default=dict)  # the offer as it was shown: facts and details
+    # the offer as it was shown: facts and details; "rates": what was billed before [[until, price]]
+    offer = models.JSONField(default=dict)
     price_per_hour = models.DecimalField(max_digits=10, decimal_places=6)  # agreed, disk included
     actual_price_per_hour = models.DecimalField(max_digits=10, decimal_places=6, null=True)
     created_at = models.DateTimeField()
@@ -204,12 +205,24 @@ class Attempt(models.Model):
     def is_closed(self) -> bool:
         return self.resolution in (Resolution.NOT_CREATED, Resolution.GONE)
 
-    def cost(self, now) -> Decimal:
-        """USD since the permit: until now, or until billing ended as the proof has shown (I22)."""
+    def cost(self, now, since: datetime | None = None) -> Decimal:
+        """USD since the permit (or since then): until now, or until billing ended as the proof has
+        shown (I22). What was billed at another price counts at that one."""
         if not self.sent_at or self.resolution == Resolution.NOT_CREATED:
             return Decimal(0)
-        hours = Decimal(max((self.billed_until(now) - self.sent_at).total_seconds(), 0)) / 3600
-        return hours * (self.actual_price_per_hour or self.price_per_hour)
+        total, start = Decimal(0), max(self.sent_at, since or self.sent_at)
+        end = self.billed_until(now)
+        for until, price in self.rates(end):
+            until = min(until, end)
+            total += Decimal(max((until - start).total_seconds(), 0)) / 3600 * price
+            start = max(start, until)
+        return total
+
+    def rates(self, end: datetime) -> list[tuple[datetime, Decimal]]:
+        """Each price per hour with the instant until which it was billed, in order."""
+        earlier = self.offer.get("rates", ())
+        before = [(datetime.fromisoformat(until), Decimal(price)) for until, price in earlier]
+        return [*before, (end, self.actual_price_per_hour or self.price_per_hour)]
 
     def billed_until(self, now) -> datetime:
         """Proven gone, it was billed until the destroy that worked, or until it was missed."""

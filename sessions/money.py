@@ -6,7 +6,6 @@ from datetime import datetime
 from decimal import Decimal
 
 from .models import Attempt, Session
-from .states import Resolution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +55,3 @@ def price(attempt: Attempt) -> Decimal:
 def is_billing(attempt: Attempt) -> bool:
     """Sent, and not proven to be nothing: it may cost money."""
     return attempt.sent_at is not None and not attempt.is_closed
-
-
-def spent_since(attempt: Attempt, since: datetime, now: datetime) -> Decimal:
-    """The part of an attempt's cost that falls after `since`."""
-    if attempt.sent_at is None or attempt.resolution == Resolution.NOT_CREATED:
-        return Decimal(0)
-    start, end = max(attempt.sent_at, since), attempt.billed_until(now)
-    return Decimal(max((end - start).total_seconds(), 0)) / 3600 * price(attempt)

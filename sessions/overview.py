@@ -97,7 +97,7 @@ def totals(visible: SessionQuerySet, now: datetime) -> Totals:
         open=len(sessions),
         attention=sum(bool(trouble(s, now)) for s in sessions),
         per_hour=sum((money.price(a) for a in attempts if money.is_billing(a)), Decimal(0)),
-        today=sum((money.spent_since(a, midnight, now) for a in attempts), Decimal(0)),
+        today=sum((a.cost(now, midnight) for a in attempts), Decimal(0)),
         next_expiry=min(ends, default=None),
         as_of=now,
     )
@@ -178,5 +178,5 @@ def sentence(session: Session, attempts: Sequence[Attempt], provider: str) -> st
         return f"waiting for {progress.waiting(session, attempt, provider)[0]}"
     if session.state == State.RUNNING:
         return "SSH and GPU verified"
-    why = explain.reason(session.reason).title
+    why = explain.why(session).title
     return why if session.state == State.ENDED else f"{why}: waiting for proof that it is gone"

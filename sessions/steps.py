@@ -124,6 +124,10 @@ def observe(session: Session, action: lifecycle.Observe, now: datetime) -> Done:
         words = {k: changes[k] for k in ("raw_state", "status_message") if k in changes}
         if words:
             note(session, attempt, "instance.state", now, **words)
+        if "offer" in changes:
+            prices = (attempt.actual_price_per_hour, changes["actual_price_per_hour"])
+            text = "${} an hour until now, ${} from now on".format(*prices)
+            note(session, attempt, "instance.price", now, message=text)
     return True
 
 

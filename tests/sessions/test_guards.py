@@ -18,7 +18,9 @@ from providers.models import Snapshot
 from providers.vastai import VastAI
 from sessions import (
     asks,
+    attention,
     audit,
+    evidence,
     identity,
     keys,
     labels,
@@ -211,6 +213,43 @@ def test_cost_runs_from_the_permit_to_the_proof(world, owner):
     Attempt.objects.update(gone_at=world.now, resolution=Resolution.GONE)
     attempt.refresh_from_db()
     assert attempt.cost(world.now + timedelta(hours=5)) == Decimal("0.40") * 2
+
+
+def test_cost_follows_the_price_and_a_rise_destroys_nothing(world, owner):
+    """What was billed before the change keeps its price (I22); its owner is told (I15)."""
+    session = running(world, owner, hours=8)
+    (machine_id,) = world.market.machines
+    begun = session.attempt.sent_at
+    for hours, price, told in ((2, "0.60", "$0.600"), (4, "0.50", "$0.500"), (6, "0.40", "")):
+        world.now = begun + timedelta(hours=hours)
+        world.change(machine_id, price_per_hour=Decimal(price))
+        world.turn(0)
+        alerts = [alert.title for alert in attention.of_sessions([session], world.now)]
+        assert [t.split(": ")[-1] for t in alerts] == (
+            [f"billed {told} an hour, agreed were $0.404"] if told else []
+        )
+    world.now = begun + timedelta(hours=7)
+    attempt = session.attempt
+    earned = 2 * Decimal("0.40") + 2 * Decimal("0.60") + 2 * Decimal("0.50") + Decimal("0.40")
+    assert abs(attempt.cost(world.now) - earned) < Decimal("0.002")
+    last_hour = attempt.cost(world.now, since=world.now - timedelta(hours=1))
+    assert abs(last_hour - Decimal("0.40")) < Decimal("0.001")
+    session.refresh_from_db()
+    assert session.state == State.RUNNING and world.market.count("destroy") == 0
+    told = AuditEvent.objects.filter(action="instance.price").first()
+    assert told.data["message"] == "$0.400000 an hour until now, $0.60 from now on"
+    asks.stop(session, owner, now=world.now)
+    ended(world, session)
+    assert abs(session.attempt.cost(world.now + timedelta(days=1)) - earned) < Decimal("0.01")
+
+
+def test_a_price_that_never_rests_is_not_followed_without_end(world, owner):
+    session = running(world, owner)
+    (machine_id,) = world.market.machines
+    for number in range(evidence.MOST_RATES + 20):
+        world.change(machine_id, price_per_hour=Decimal("0.41") - Decimal(number % 2) / 100)
+        world.turn(61)
+    assert len(session.attempt.offer["rates"]) == evidence.MOST_RATES
 
 
 def test_a_label_of_another_account_is_not_swept(world, owner):
