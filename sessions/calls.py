@@ -51,7 +51,8 @@ class CreateCall(Call):
 
     def perform(self) -> CreateResult:
         if timezone.now() > self.not_after:
-            return CreateResult(outcome=CreateOutcome.NOT_SENT, message="the permit was too old")
+            text = "gpubroker was too busy to send it in time"
+            return CreateResult(outcome=CreateOutcome.NOT_SENT, message=text)
         return registry.get(self.provider).create(self.spec)
 
 

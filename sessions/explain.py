@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .models import AuditEvent
-from .states import State
+from .models import AuditEvent, Session
+from .states import Fallback, State
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ REASONS: dict[str, Reason] = {
     ),
     "boot_timeout": Reason(
         "The machine did not start in time",
-        "The marketplace created it, but it never said that it runs at an address.",
+        "It was created, but did not come as far as running, at an address, before the deadline.",
         "Usually a slow image download. Try another offer, or a smaller image.",
     ),
     "boot_failed": Reason(
@@ -56,7 +56,7 @@ REASONS: dict[str, Reason] = {
     "price_breach": Reason(
         "Billed above the agreed price",
         "The marketplace bills more per hour than was agreed, so the machine is given back.",
-        "Launch with a higher ceiling, or choose an offer with a stable price.",
+        "Choose another offer: this one does not keep its price.",
     ),
     "no_offers": Reason(
         "No comparable offer is left",
@@ -70,17 +70,17 @@ REASONS: dict[str, Reason] = {
     ),
     "no_funds": Reason(
         "The marketplace account has no funds",
-        "The marketplace refused for lack of credit. Nothing was created.",
+        "The marketplace refused for lack of credit.",
         "Add credit at the marketplace; the balance is on the Providers page.",
     ),
     "auth": Reason(
         "The marketplace does not accept our key",
-        "The API key of this installation was refused. Nothing was created.",
+        "The API key of this installation was refused.",
         "An administrator must replace the key; see the Providers page.",
     ),
     "invalid": Reason(
         "The marketplace calls the request wrong",
-        "Repeating it would not help. Nothing was created.",
+        "Repeating it would not help.",
         "Check image and disk size. If they are right, this is worth a bug report.",
     ),
     "not_created": Reason(
@@ -90,8 +90,8 @@ REASONS: dict[str, Reason] = {
     ),
     "vanished": Reason(
         "The machine vanished",
-        "Nobody here destroyed it, yet the marketplace no longer knows it.",
-        "The host or the marketplace ended it. What was on its disk is lost.",
+        "Nobody here destroyed it: its host or the marketplace ended it.",
+        "What was on its disk is lost. Launch again to get another machine.",
     ),
     "host_key_changed": Reason(
         "The SSH host key changed",
@@ -104,11 +104,30 @@ REASONS: dict[str, Reason] = {
         "An administrator must restore the key, or destroy the machine at the marketplace.",
     ),
 }  # fmt: skip
+ONLY_OFFER = Reason(
+    "The chosen offer gave no machine",
+    "Only this offer was to be tried.",
+    "Launch again with another offer, or allow comparable ones.",
+)
+NO_GPU = Reason(
+    "The GPU could not be checked in time",
+    "SSH lets us in, but nvidia-smi showed no GPU before the deadline.",
+    "Usually the driver is missing: try another image or offer.",
+)
 
 
 def reason(word: str) -> Reason:
     """Every reason has words; an unknown one is shown as it is."""
     return REASONS.get(word) or Reason(word.replace("_", " ").capitalize() or "Ended", "")
+
+
+def why(session: Session) -> Reason:
+    """Its reason, in the words that fit what was asked for and how far it came."""
+    if session.reason == "no_offers" and session.fallback == Fallback.NONE:
+        return ONLY_OFFER
+    if session.reason == "ssh_timeout" and session.ssh_key_at:
+        return NO_GPU
+    return reason(session.reason)
 
 
 STATES: dict[str, str] = {
@@ -118,7 +137,7 @@ STATES: dict[str, str] = {
     State.VERIFYING: "The machine runs; checking SSH and the GPU",
     State.RUNNING: "Everything checked: ready to use",
     State.STOPPING: "Stopping",
-    State.ENDED: "Ended: confirmed gone",
+    State.ENDED: "Ended: nothing is left at the marketplace",
 }
 
 OUTCOMES: dict[str, str] = {

@@ -19,13 +19,14 @@ from django.utils.safestring import SafeString, mark_safe
 
 from . import explain, page, typical, watch
 from .load import load
-from .models import AuditEvent, Session, SessionQuerySet
+from .models import Attempt, AuditEvent, Session, SessionQuerySet, Sighting
 from .overview import Overview, Row, Totals, overview, totals
-from .states import Outcome, State
+from .states import Outcome, Resolution, State
 
 User = AbstractBaseUser | AnonymousUser
 ALL = "all"
 TIMELINE_LIMIT = 80
+GIVEN_UP = (Resolution.NOT_CREATED, "unknown")  # resolution and outcome of an attempt
 PARTS = ("head", "notice", "steps", "connect", "load", "hardware", "attempts", "cost", "timeline",
          "stop")  # fmt: skip
 
@@ -78,13 +79,22 @@ def login_group(session_key: str) -> str:
 
 
 def session_context(session: Session, now: datetime) -> dict[str, object]:
-    """Four queries: attempts, events, the people named in them, samples; a fifth once a minute."""
+    """Four queries: attempts, events, the people named in them, samples; a fifth once a minute,
+    and one where a create that was closed had no clear answer."""
     attempts = list(session.attempts.order_by("number"))
     events = AuditEvent.objects.filter(session_code=session.code).order_by("-sequence")
     events = list(events[:TIMELINE_LIMIT])
     usual = typical.of(session.provider, now)
-    shown = page.context(session, attempts, events, people(events), usual, now)
+    known = people(events)
+    shown = page.context(session, attempts, events, known, usual, late_machines(attempts), now)
     return shown | {"load": load(session, now)}
+
+
+def late_machines(attempts: list[Attempt]) -> dict[str, Sighting]:
+    """Label -> machine that turned up when its create had been given up."""
+    given_up = [a.label for a in attempts if (a.resolution, a.outcome) == GIVEN_UP]
+    found = Sighting.objects.filter(label__in=given_up) if given_up else ()
+    return {sighting.label: sighting for sighting in found}
 
 
 def people(events: list[AuditEvent]) -> dict[str, str]:
@@ -178,7 +188,7 @@ def milestone_at(session: Session) -> datetime:
 
 def toast_html(session: Session) -> str:
     name, what = page.name(session, None), milestone(session)
-    why = explain.reason(session.reason).title if session.reason else ""
+    why = explain.why(session).title if session.reason else ""
     context = {"session": session, "name": name, "milestone": what, "why": why}
     return render_to_string("sessions/_toast.html", context)
 

@@ -43,7 +43,7 @@ class Load:
 def load(session: Session, now: datetime) -> Load | None:
     """One query. None while there is nothing to be seen: before the machine is handed out."""
     running = session.state == State.RUNNING
-    if not running and session.verified_at is None:
+    if not running and (session.verified_at is None or session.found.get("problems")):
         return None
     known = samples(session, (now if running else session.state_since) - span(needed(session)))
     found = idle.stretch(counting(session, known), RULES.scaled(), now) if running else None

@@ -7,6 +7,7 @@ alone: on the page, as an answer to htmx and in the websocket push.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from providers import registry
 from providers.waits import span
@@ -15,14 +16,16 @@ from . import explain, money, switch
 from .compared import compared
 from .connect import Connect, connect
 from .evidence import rules
-from .models import Attempt, AuditEvent, Session
+from .models import Attempt, AuditEvent, Session, Sighting
 from .progress import Typical, end_steps, start_steps, startup
 from .rules import RULES
-from .states import Outcome, Resolution, State
+from .states import Outcome, State
 from .templatetags.figures import money as dollars
 from .templatetags.figures import rate
+from .tries import attempt_line, name, place, proof, refusal
 
 ENDS_SOON = timedelta(minutes=15)
+NO_LATE: Mapping[str, Sighting] = MappingProxyType({})
 MEMORY_GB = 1024
 TONES: dict[str, str] = {
     State.RUNNING: "ok",
@@ -45,19 +48,6 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttemptLine:
-    number: int
-    what: str
-    offer: str
-    price: object
-    tone: str
-    verdict: str
-    note: str = ""
-    words: str = ""
-    proof: tuple[datetime, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Moment:
     at: datetime
     text: str
@@ -72,10 +62,11 @@ def context(
     events: Sequence[AuditEvent],
     people: Mapping[str, str],
     usual: Mapping[str, Typical],
+    late: Mapping[str, Sighting],
     now: datetime,
 ) -> dict[str, object]:
     """`attempts` by number, `events` newest first, `people` = actor -> name, `usual` = what each
-    step of a start takes on this marketplace."""
+    step of a start takes on this marketplace, `late` = label -> machine that turned up late."""
     attempt = attempts[-1] if attempts else None
     title = registry.title(attempt.provider if attempt else session.provider)
     stopped_at = asked_to_stop(events) or session.stop_requested_at
@@ -89,7 +80,7 @@ def context(
         "name": name(session, attempt),
         "status": status(session),
         "tone": tone(session),
-        "notice": notice(session, attempt, cost, title, now),
+        "notice": notice(session, attempt, cost, title, now, late),
         "steps": steps,
         "startup": startup(steps),
         "end_steps": end_steps(session, attempt, stopped_at),
@@ -97,37 +88,28 @@ def context(
         "proven": session.state == State.RUNNING,
         "compared": compared(session, attempt),
         "problems": session.found.get("problems", []),
-        "attempts": [attempt_line(a, session, title) for a in attempts],
+        "attempts": [attempt_line(a, session, late.get(a.label)) for a in attempts],
         "cost": cost,
         "switch": switch.own_end(session, attempt),
         "ends_soon": session.is_open and session.expires_at - now < ENDS_SOON,
         "can_stop": session.state not in (State.STOPPING, State.ENDED),
-        "timeline": timeline(events, people),
+        "timeline": timeline(events, people, explain.why(session)),
         "now": now,
     }
 
 
-def name(session: Session, attempt: Attempt | None) -> str:
-    facts = attempt.offer if attempt else {}
-    gpu = facts.get("gpu_name") or session.gpu_name
-    count = facts.get("gpu_count") or session.gpu_count
-    return f"{count}× {gpu}" if count > 1 else gpu
-
-
-def place(attempt: Attempt | None) -> str:
-    return (attempt.offer.get("place") or attempt.offer.get("country") or "") if attempt else ""
-
-
-PROVIDER_SAID = ("boot_timeout", "boot_failed", "no_offers", "offer_gone", "no_funds", "auth",
-                 "invalid", "not_created")  # fmt: skip
+CREATE_SAID = ("no_offers", "offer_gone", "no_funds", "auth", "invalid", "not_created")
+MACHINE_SAID = ("boot_timeout", "boot_failed")
 SSH_SAID = ("ssh_timeout", "ssh_refused", "host_key_changed")
+SILENT = ("unknown", "not_sent")  # outcomes of a create whose words are ours
 
 
-def speaker(reason: str, provider: str) -> str:
-    """Who said what stands beside a reason; empty = we did."""
-    if reason in PROVIDER_SAID:
+def speaker(session: Session, attempt: Attempt | None, provider: str) -> str:
+    """Who said what stands beside the reason; empty = we did."""
+    answered = attempt is not None and attempt.outcome not in SILENT
+    if session.reason in MACHINE_SAID or (session.reason in CREATE_SAID and answered):
         return provider
-    return "SSH" if reason in SSH_SAID else ""
+    return "SSH" if session.reason in SSH_SAID else ""
 
 
 def status(session: Session) -> str:
@@ -159,7 +141,12 @@ def reachable(session: Session, attempt: Attempt | None) -> Connect | None:
 
 
 def notice(
-    session: Session, attempt: Attempt | None, cost: money.Cost, provider: str, now: datetime
+    session: Session,
+    attempt: Attempt | None,
+    cost: money.Cost,
+    provider: str,
+    now: datetime,
+    late: Mapping[str, Sighting] = NO_LATE,
 ) -> Notice | None:
     """The one thing to know before anything else; None when all goes its way."""
     if session.is_open and session.provider not in registry.names():
@@ -169,12 +156,12 @@ def notice(
     if session.state == State.STOPPING:
         return stopping_notice(session, attempt, cost, provider, now)
     if session.state == State.ENDED:
-        return ended_notice(session, attempt, cost, provider)
-    return running_notice(session, attempt, cost, now)
+        return ended_notice(session, attempt, cost, provider, bool(late))
+    return running_notice(session, attempt, cost, provider, now)
 
 
 def running_notice(
-    session: Session, attempt: Attempt | None, cost: money.Cost, now: datetime
+    session: Session, attempt: Attempt | None, cost: money.Cost, provider: str, now: datetime
 ) -> Notice | None:
     """Troubles that do not end a session by themselves, and one that will."""
     if attempt and switch.late(session, attempt, now):
@@ -203,8 +190,8 @@ def running_notice(
         return Notice(
             tone="warn",
             title="SSH does not answer",
-            text=f"{session.ssh_failures} looks in a row failed. The machine is not destroyed for "
-            "that: it may come back, and it is looked at every minute.",
+            text=f"{session.ssh_failures} looks in a row failed.{reported(attempt, provider)} The "
+            "machine is not destroyed for that: it may come back, and is looked at every minute.",
             words=session.ssh_message,
             speaker="The last look",
             advice="Stop it if you do not want to wait.",
@@ -223,22 +210,35 @@ def running_notice(
     return None
 
 
+def reported(attempt: Attempt | None, provider: str) -> str:
+    """A sentence, when the marketplace itself says that the machine does not run."""
+    state = attempt.raw_state if attempt else ""
+    runs = state.lower() in ("", "running")
+    return "" if runs else f" {provider} reports the machine as “{state}”."
+
+
+def headline(session: Session) -> str:
+    """Of a session that has failed, or is lost."""
+    what = explain.why(session).title
+    return what if session.outcome == Outcome.LOST else f"Failed: {explain.inside(what)}"
+
+
 def stopping_notice(
     session: Session, attempt: Attempt | None, cost: money.Cost, provider: str, now: datetime
 ) -> Notice:
-    why = explain.reason(session.reason)
+    why = explain.why(session)
     bad = session.outcome in (Outcome.FAILED, Outcome.LOST)
-    late = now - session.state_since > span(RULES.destroy_alert)
-    title = f"Failed: {explain.inside(why.title)}" if bad else why.title
-    if session.outcome == Outcome.LOST:
-        title = why.title
+    late = now - session.state_since > span(RULES.destroy_alert) and cost.billing
+    what = headline(session) if bad else why.title
+    refused = refusal(attempt)
+    by_hand = f"If it stays, destroy it at {provider}: that is noticed here." if late else ""
     return Notice(
         tone="bad" if bad or late else "warn",
-        title=title,
+        title=f"{what}, but it is not gone yet" if late else what,
         text=f"{why.meaning} {next_step(attempt, provider)}".strip(),
-        words=session.reason_text or (attempt.destroy_message if attempt and late else ""),
-        speaker=speaker(session.reason, provider) if session.reason_text else provider,
-        advice=why.advice if bad else "",
+        words=session.reason_text or refused,
+        speaker=speaker(session, attempt, provider) if session.reason_text else provider,
+        advice=f"{why.advice if bad else ''} {by_hand}".strip(),
         money=money_words(cost, provider),
     )
 
@@ -249,39 +249,40 @@ def next_step(attempt: Attempt | None, provider: str) -> str:
     if not attempt.instance_id and attempt.sent_at:
         return f"Making sure that the request to {provider} left nothing behind."
     if attempt.destroy_accepted_at:
-        return f"{provider} accepted the destroy; it counts only once two readings prove it."
+        again = f", sent {attempt.destroy_tries} times so far" if attempt.destroy_tries > 1 else ""
+        return f"{provider} accepted the destroy{again}; it counts only once two readings prove it."
+    if attempt.destroy_message and not attempt.destroy_tries:
+        return "It cannot be destroyed just now; that is tried again every minute."
     if attempt.destroy_tries > 1:
         return f"Destroying it: try {attempt.destroy_tries}, repeated until it is gone."
     return "Next: destroy the machine, then prove that it is gone."
 
 
 def ended_notice(
-    session: Session, attempt: Attempt | None, cost: money.Cost, provider: str
+    session: Session, attempt: Attempt | None, cost: money.Cost, provider: str, late: bool
 ) -> Notice:
-    why = explain.reason(session.reason)
+    why = explain.why(session)
     bad = session.outcome in (Outcome.FAILED, Outcome.LOST)
     existed = attempt is not None and bool(attempt.instance_id)
-    title = "Confirmed gone" if existed else "Ended: nothing was created"
-    if bad:
-        lost = session.outcome == Outcome.LOST
-        title = why.title if lost else f"Failed: {explain.inside(why.title)}"
+    well = "Confirmed gone" if existed else "Ended: nothing was created"
     return Notice(
         tone="bad" if bad else "ok",
-        title=title,
+        title=headline(session) if bad else well,
         text=f"{why.meaning if bad else why.title + '.'} {proof_words(attempt, provider)}",
         words=session.reason_text,
-        speaker=speaker(session.reason, provider),
+        speaker=speaker(session, attempt, provider),
         proof=proof(attempt) if existed else (),
         advice=why.advice if bad else "",
-        money=f"Nothing is billed any more. It cost {dollars(cost.so_far)} by our count.",
+        money=final_words(cost, late),
     )
 
 
-def proof(attempt: Attempt | None) -> tuple[datetime, ...]:
-    """When the two (first and last) readings were made that did not find the machine."""
-    if attempt is None or attempt.absences < 2:
-        return ()
-    return tuple(at for at in (attempt.first_absence_at, attempt.last_absence_at) if at)
+def final_words(cost: money.Cost, late: bool) -> str:
+    if late:
+        return "A machine turned up late, see its attempt: what that cost is not counted here."
+    if not cost.so_far:
+        return "Nothing is billed, and nothing was charged."
+    return f"Nothing is billed any more. It cost {dollars(cost.so_far)} by our count."
 
 
 def proof_words(attempt: Attempt | None, provider: str) -> str:
@@ -305,63 +306,23 @@ def money_words(cost: money.Cost, provider: str) -> str:
     return f"Still billing{price} until {provider} confirms that it is gone."
 
 
-def attempt_line(attempt: Attempt, session: Session, provider: str) -> AttemptLine:
-    tone, verdict, note = attempt_verdict(attempt, session)
-    where = " · ".join(
-        filter(None, (place(attempt), machine(attempt), f"offer {attempt.offer_id}"))
-    )
-    return AttemptLine(
-        number=attempt.number,
-        what=name(session, attempt),
-        offer=where,
-        price=attempt.actual_price_per_hour or attempt.price_per_hour,
-        tone=tone,
-        verdict=verdict,
-        note=note,
-        words=attempt.message,
-        proof=proof(attempt),
-    )
-
-
-def machine(attempt: Attempt) -> str:
-    number = str(attempt.offer.get("machine_id") or "")
-    return f"host {number}" if number else ""
-
-
-def attempt_verdict(attempt: Attempt, session: Session) -> tuple[str, str, str]:
-    """(tone, verdict, what it means for money)."""
-    instance = f"instance {attempt.instance_id}" if attempt.instance_id else ""
-    if attempt.resolution == Resolution.NOT_CREATED:
-        why = explain.OUTCOMES.get(attempt.outcome, "") if attempt.outcome != "unknown" else ""
-        return "bad", "not created", f"{why or 'No machine appeared'}. Nothing billed."
-    if attempt.resolution == Resolution.GONE:
-        return "ok", "confirmed gone", instance
-    if attempt.resolution == Resolution.LEFTOVER:
-        return "bad", "refused, left a machine", f"{instance}: being destroyed"
-    if attempt.instance_id:
-        busy = "being destroyed" if session.state == State.STOPPING else ""
-        how = "found by its label" if attempt.resolution == Resolution.ADOPTED else ""
-        verdict = {State.RUNNING: ("ok", "in use"), State.STOPPING: ("warn", "stopping")}
-        tone, word = verdict.get(State(session.state), ("live", "starting"))
-        return tone, word, ", ".join(filter(None, (instance, how, busy)))
-    if attempt.sent_at is None:
-        return "", "waiting", "Nothing sent yet."
-    if attempt.outcome == "unknown":
-        return "warn", "no clear answer", "Looked up by its label; never sent a second time."
-    return "live", "asked", "Waiting for the answer."
+def is_stop(event: AuditEvent) -> bool:
+    return event.action == "session.state" and event.data.get("to") == State.STOPPING
 
 
 def asked_to_stop(events: Sequence[AuditEvent]) -> datetime | None:
     """When it was decided to stop, by whomever."""
-    stops = (e.at for e in events if e.action == "session.state" and e.data.get("to") == "stopping")
-    return next(stops, None)
+    return next((event.at for event in events if is_stop(event)), None)
 
 
-def timeline(events: Sequence[AuditEvent], people: Mapping[str, str]) -> list[Moment]:
+def timeline(
+    events: Sequence[AuditEvent], people: Mapping[str, str], why: explain.Reason
+) -> list[Moment]:
     """Newest first; what repeats itself is told once, with the number of times."""
     moments: list[Moment] = []
     for event in events:
         text, detail = explain.event(event)
+        text = f"Stopping: {explain.inside(why.title)}" if is_stop(event) else text
         who = people.get(event.actor, "")
         last = moments[-1] if moments else None
         if last and (last.text, last.detail, last.who) == (text, detail, who):
