@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from .models import Offer
+if TYPE_CHECKING:  # deciding needs MAX_HOURS, and runs without rows
+    from .models import Offer
 
 DISK_GB = 40
 HOURS = 4
@@ -22,7 +24,7 @@ class Usage:
     traffic_gb: int = 0
     hours: int = HOURS
 
-    def apply(self, offer: Offer) -> None:
+    def apply(self, offer: "Offer") -> None:
         """Adds .disk, .traffic and .price, all in (USD per hour), and .total of all hours (USD)."""
         offer.disk = self.disk_gb * offer.disk_price_per_gb_hour
         offer.traffic = self.traffic_gb * (offer.inet_down_price_per_gb or Decimal(0)) / self.hours

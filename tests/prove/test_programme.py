@@ -1,6 +1,8 @@
 """What only `make prove` runs can still be loaded, and the fast part of it runs here as well."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,19 @@ from tests.prove.__main__ import parts
 from tests.prove.matrix import cells
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 MODULES = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith(("test_", "__init")))
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_of_the_programme_loads(name: str) -> None:
     importlib.import_module(f"tests.prove.{name}")
+
+
+def test_the_model_runs_without_any_application() -> None:
+    command = [sys.executable, "-m", "tests.prove.model", "1", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_decide_stands_some_interleavings() -> None:
