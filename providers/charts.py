@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import floor, log10
 
 from .history import KEPT, Point
 
@@ -11,6 +12,7 @@ SPARK = (120, 28)  # units of the viewBox
 CHART = (720, 240)
 LEFT, BOTTOM, TOP = 72, 24, 16
 TICKS = 4
+ROUND = (1, 2, 2.5, 5, 10)  # between lines, times a power of ten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,8 @@ def chart(points: Sequence[Point], now: datetime, highest: Decimal) -> Chart:
     """KEPT days up to now; charts of one page share their scale. At least one point."""
     width, height = CHART
     start = now - KEPT
-    top = float(highest) * 1.05 or 1
+    step = _step(float(highest))
+    top = step * TICKS
 
     def x(at: datetime) -> float:
         return LEFT + max(0.0, (at - start) / KEPT) * (width - LEFT)
@@ -91,18 +94,26 @@ def chart(points: Sequence[Point], now: datetime, highest: Decimal) -> Chart:
     def y(price: float) -> float:
         return height - BOTTOM - price / top * (height - BOTTOM - TOP)
 
-    places = 2 if top > 1 else 3
+    places = 2 if step >= 0.1 else 3
     days = [start + timedelta(days=n) for n in range(2, 30, 7)]
     return Chart(
         median=_line([(x(p.at), y(float(p.median))) for p in points]),
         low=_line([(x(p.at), y(float(p.low))) for p in points]),
         prices=[
-            Tick(at=round(y(top * n / TICKS), 1), label=f"${top * n / TICKS:.{places}f}")
+            Tick(at=round(y(step * n), 1), label=f"${step * n:.{places}f}")
             for n in range(TICKS + 1)
         ],
         days=[Tick(at=round(x(day), 1), label=f"{day.day} {day:%b}") for day in days],
         words=words(points),
     )
+
+
+def _step(highest: float) -> float:
+    """The smallest round amount that holds the highest price in TICKS steps."""
+    if not highest:
+        return 0.25
+    power = 10 ** floor(log10(highest / TICKS))
+    return next(m * power for m in ROUND if m * power * TICKS >= highest)
 
 
 def _line(placed: Sequence[tuple[float, float]]) -> str:

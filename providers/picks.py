@@ -22,6 +22,10 @@ class Row:
     best: list[bool]  # nobody's where all are alike or nobody knows
 
     @property
+    def alike(self) -> bool:
+        return len(self.values) > 1 and len(set(self.values)) == 1
+
+    @property
     def cells(self) -> list[tuple[str, bool]]:
         return list(zip(self.values, self.best, strict=True))
 

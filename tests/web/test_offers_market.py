@@ -199,6 +199,25 @@ def test_a_spark_says_where_prices_went(prices, words: str, tone: str) -> None:
     assert charts.spark(points[:1]) is None
 
 
+@pytest.mark.parametrize(
+    ("highest", "labels"),
+    [
+        ("0.556", ["$0.00", "$0.20", "$0.40", "$0.60", "$0.80"]),
+        ("0.4", ["$0.00", "$0.10", "$0.20", "$0.30", "$0.40"]),
+        ("0.054", ["$0.000", "$0.020", "$0.040", "$0.060", "$0.080"]),
+        ("31", ["$0.00", "$10.00", "$20.00", "$30.00", "$40.00"]),
+        ("0", ["$0.00", "$0.25", "$0.50", "$0.75", "$1.00"]),
+    ],
+)
+def test_a_chart_has_round_prices_at_its_side(highest: str, labels: list[str]) -> None:
+    price = Decimal(highest)
+    chart = charts.chart([Point(at=NOW, low=price, median=price, offers=1)], NOW, price)
+    assert [tick.label for tick in chart.prices] == labels
+    heights = [tick.at for tick in chart.prices]
+    assert heights == sorted(heights, reverse=True)
+    assert heights[-1] <= float(chart.median.rsplit(" ", 1)[1]) <= heights[0]  # it fits
+
+
 # ---- news
 
 
