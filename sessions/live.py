@@ -27,6 +27,7 @@ User = AbstractBaseUser | AnonymousUser
 ALL = "all"
 TIMELINE_LIMIT = 80
 GIVEN_UP = (Resolution.NOT_CREATED, "unknown")  # resolution and outcome of an attempt
+CALLED_OFF = "called off"  # an announced idle stop
 PARTS = ("head", "notice", "steps", "connect", "load", "hardware", "attempts", "cost", "timeline",
          "stop")  # fmt: skip
 
@@ -186,8 +187,9 @@ def milestone_at(session: Session) -> datetime:
     return warned or session.state_since
 
 
-def toast_html(session: Session) -> str:
-    name, what = page.name(session, None), milestone(session)
+def toast_html(session: Session, what: str) -> str:
+    """`what` is its milestone, or CALLED_OFF."""
+    name = page.name(session, None)
     why = explain.why(session).title if session.reason else ""
     context = {"session": session, "name": name, "milestone": what, "why": why}
     return render_to_string("sessions/_toast.html", context)

@@ -19,6 +19,7 @@ from django.utils import timezone
 from . import commits, live
 from .models import Session
 from .overview import overview
+from .states import State
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Tailer:
     sent: dict[str, dict[str, str]] = field(default_factory=dict)  # by group and name, as sent
     layouts: dict[str, tuple] = field(default_factory=dict)  # lists by audience, as sent
     told: set[tuple[UUID, datetime]] = field(default_factory=set)  # (session, its milestone's time)
+    warned: set[UUID] = field(default_factory=set)  # sessions whose idle stop is announced
     totals_at: float = 0
 
     async def run(self) -> None:
@@ -75,11 +77,11 @@ class Tailer:
 
     async def collected(self) -> list[Push]:
         """What fails half-way sends nothing: the next look must find all of it again."""
-        before = self.versions, self.told
+        before = self.versions, self.told, self.warned
         try:
             return await database_sync_to_async(self.collect)()
         except Exception:
-            self.versions, self.told = before
+            self.versions, self.told, self.warned = before
             self.sent.clear()
             self.layouts.clear()
             raise
@@ -103,6 +105,8 @@ class Tailer:
         if self.versions is None:
             self.versions = {session.pk: session.version for session in recent}
             self.told = set(self.milestones(recent))
+            announced = Session.objects.filter(state=State.RUNNING, idle_stops_at__isnull=False)
+            self.warned = set(announced.values_list("pk", flat=True))
             return []
         found = dict(recent.values_list("pk", "version"))
         self.told = {told for told in self.told if told[0] in found}
@@ -123,8 +127,23 @@ class Tailer:
         self.told |= new
         for session in changed:
             group = live.owner_group(session.owner_id)
-            if live.watched[group] and (session.pk, live.milestone_at(session)) in new:
-                yield Push(group, live.toast_html(session), read_at, about=str(session.pk))
+            what = self.called_off(session)
+            if not what and (session.pk, live.milestone_at(session)) in new:
+                what = live.milestone(session)
+            if live.watched[group] and what:
+                text = live.toast_html(session, what)
+                yield Push(group, text, read_at, about=str(session.pk))
+        self.remember(changed)
+
+    def called_off(self, session: Session) -> str:
+        """The milestone of a session whose announced stop does not come, else ""."""
+        over = session.pk in self.warned and live.milestone(session) == State.RUNNING
+        return live.CALLED_OFF if over else ""
+
+    def remember(self, changed: Iterable[Session]) -> None:
+        """Whose stop is announced by now; a new set, so that a failed look can take it back."""
+        idle = {session.pk for session in changed if live.milestone(session) == "idle"}
+        self.warned = self.warned - {session.pk for session in changed} | idle
 
     def session_pushes(self, changed: list[Session], read_at: float) -> Iterator[Push]:
         for session in changed:

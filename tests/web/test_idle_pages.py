@@ -81,7 +81,7 @@ def test_the_owner_is_told_wherever_they_are():
     session = warned()
     assert live.milestone(session) == "idle"
     assert live.milestone_at(session) == session.idle_warned_at
-    toast = live.toast_html(session)
+    toast = live.toast_html(session, "idle")
     assert "is idle and stops at" in toast and "toast warning" in toast
 
 

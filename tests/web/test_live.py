@@ -142,7 +142,7 @@ def test_what_could_not_be_sent_is_sent_by_the_next_look(stream, monkeypatch):
     live.watched[live.owner_group(session.owner_id)] = 1
     moved(session, State.RUNNING, verified_at=timezone.now())
     with monkeypatch.context() as broken:
-        broken.setattr(live, "toast_html", lambda session: 1 / 0)
+        broken.setattr(live, "toast_html", lambda *about: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             async_to_sync(stream.push)()
     page, toast = stream.collect()
@@ -253,6 +253,38 @@ def test_ones_own_milestones_are_told_once(stream, columns, words):
         assert all(word in push.text for word in [*words, f"/sessions/{session.pk}/"])
     touch(session)
     assert stream.collect() == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_that_an_announced_idle_stop_was_called_off_is_told_once(stream, restarted):
+    session, _ = build("running", timezone.now(), idle_minutes=30)
+    live.watched[live.owner_group(session.owner_id)] = 1
+    now = timezone.now()
+    touch(session, idle_warned_at=now, idle_stops_at=now + timedelta(minutes=10))
+    [warning] = stream.collect()
+    if restarted:  # browsers still show the warning
+        stream.versions, stream.warned = None, set()
+        assert stream.collect() == []
+    touch(session, idle_warned_at=None, idle_stops_at=None)
+    [news] = stream.collect()
+    about = f'data-about="{session.code}"'  # one takes the place of the other
+    assert "is idle and stops at" in warning.text and about in warning.text
+    assert "the announced stop was called off" in news.text and about in news.text
+    touch(session)
+    assert stream.collect() == []
+
+
+def test_an_idle_stop_that_comes_is_not_told_as_called_off(stream):
+    now = timezone.now()
+    soon = now + timedelta(minutes=1)
+    session, _ = build("running", now, idle_minutes=30, idle_warned_at=now, idle_stops_at=soon)
+    live.watched[live.owner_group(session.owner_id)] = 1
+    stream.versions = None
+    stream.collect()
+    moved(session, State.STOPPING, outcome="ok", reason="idle")
+    assert stream.collect() == []
+    moved(session, State.ENDED, ended_at=timezone.now())
+    assert ["has ended" in push.text for push in stream.collect()] == [True]
 
 
 def test_what_happened_before_anybody_listened_is_not_told(stream):
