@@ -27,7 +27,7 @@ def session_list(request: HttpRequest) -> HttpResponse:
     sees_all = live.audience(request.user) == live.ALL
     context: dict[str, object] = {
         "sees_all": sees_all,
-        "may_stop": not sees_all or request.user.has_perm("gpu_sessions.stop_all_sessions"),
+        "own_only": sees_all and not request.user.has_perm("gpu_sessions.stop_all_sessions"),
         "periods": PERIODS,
     }
     if request.GET.get("show") == "ended":

@@ -76,7 +76,16 @@ setInterval(() => { grow(); late(); }, 1000);
 const bulk = document.getElementById("bulk");
 const all = document.getElementById("pick-all");
 const picked = new Set();
-const boxes = () => [...document.querySelectorAll("#session-list input[name=s]")];
+const boxes = () => [...document.querySelectorAll("#session-list input[name=s]:enabled")];
+
+// Rows come alike for all who see them; who may not stop everything picks among their own.
+function own() {
+  if (!bulk.dataset.own) return;
+  for (const box of boxes()) {
+    box.disabled = box.dataset.owner !== bulk.dataset.own;
+    box.closest(".pick").classList.toggle("own", !box.disabled);
+  }
+}
 
 function count() {
   const [here, on] = [boxes(), boxes().filter((box) => box.checked)];
@@ -102,9 +111,11 @@ if (bulk) {
   all.closest("label").hidden = false;
   document.addEventListener("change", pick);
   document.addEventListener("htmx:oobAfterSwap", () => {
+    own();
     for (const box of boxes()) box.checked = picked.has(box.value);
     count();
   });
   addEventListener("pageshow", count); // browsers bring back what was checked
+  own();
   count();
 }
