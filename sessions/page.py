@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from providers import registry
+from providers.usage import MAX_HOURS
 from providers.waits import span
 
 from . import explain, money, switch
@@ -18,7 +19,7 @@ from .connect import Connect, connect
 from .evidence import rules
 from .models import Attempt, AuditEvent, Session, Sighting
 from .progress import Typical, end_steps, start_steps, startup
-from .rules import RULES
+from .rules import RULES, latest_end
 from .states import Outcome, State
 from .templatetags.figures import money as dollars
 from .templatetags.figures import rate
@@ -93,6 +94,8 @@ def context(
         "switch": switch.own_end(session, attempt),
         "ends_soon": session.is_open and session.expires_at - now < ENDS_SOON,
         "can_stop": session.state not in (State.STOPPING, State.ENDED),
+        "can_extend": session.expires_at < latest_end(session.created_at),
+        "max_hours": MAX_HOURS,
         "timeline": timeline(events, people, explain.why(session)),
         "now": now,
     }

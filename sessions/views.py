@@ -9,15 +9,21 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import trigger_client_event
+
+from providers.usage import MAX_HOURS
 
 from . import asks, audit, limits, live, relaunch, vault
 from .connect import alias
 from .forms import IdleForm
 from .models import Session
 from .overview import PERIODS, USUAL_PERIOD, ended, overview
+from .states import State
 
 
 @require_safe
@@ -96,10 +102,10 @@ def session_extend(request: HttpRequest, pk: UUID) -> HttpResponse:
     session = find(request, pk)
     if not asks.may_stop(request.user, session):
         raise PermissionDenied
-    extended = asks.extend(session, request.user, hours=1)
-    if not extended and not request.htmx:
-        messages.warning(request, "No more can be added: the longest session is 12 hours.")
-    return answer(request, session)
+    if asks.extend(session, request.user, hours=1):
+        return answer(request, session)
+    longest = f"No more can be added: the longest session is {MAX_HOURS} hours."
+    return answer(request, session, _too_late(session) or longest)
 
 
 @require_POST
@@ -108,25 +114,43 @@ def session_keep(request: HttpRequest, pk: UUID) -> HttpResponse:
     session = find(request, pk)
     if not asks.may_stop(request.user, session):
         raise PermissionDenied
-    asks.keep_running(session, request.user)
-    return answer(request, session)
+    kept = asks.keep_running(session, request.user)
+    return answer(request, session, "" if kept else _too_late(session))
 
 
 @require_POST
 def session_idle(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Another time, or none with `off`."""
-    session, form = find(request, pk), IdleForm(request.POST)
+    session, form = find(request, pk), IdleForm({} if "off" in request.POST else request.POST)
     if not asks.may_stop(request.user, session):
         raise PermissionDenied
-    if "off" in request.POST:
-        asks.idle_stop(session, request.user, None)
-    elif form.is_valid():
-        asks.idle_stop(session, request.user, form.cleaned_data["idle_minutes"])
-    elif request.htmx:
-        return HttpResponse(status=422)
-    else:
-        messages.warning(request, " ".join(form.errors["idle_minutes"]))
-    return answer(request, session)
+    if not form.is_valid():
+        return idle_wrong(request, session, form)
+    minutes = form.cleaned_data["idle_minutes"]
+    done = asks.idle_stop(session, request.user, minutes)
+    response = answer(request, session, "" if done else _too_late(session))
+    if request.htmx:
+        response.write(idle_push(IdleForm(initial={"idle_minutes": minutes})))
+    return response
+
+
+def idle_wrong(request: HttpRequest, session: Session, form: IdleForm) -> HttpResponse:
+    """The field again, with what was typed and what is wrong with it."""
+    if not request.htmx:
+        return answer(request, session, " ".join(form.errors["idle_minutes"]))
+    form.fields["idle_minutes"].widget.attrs["autofocus"] = True
+    return HttpResponse(idle_push(form), status=422)
+
+
+def idle_push(form: IdleForm) -> SafeString:
+    return render_to_string("sessions/_idle_field.html", {"idle_form": form, "push": True})
+
+
+def _too_late(session: Session) -> str:
+    """Why nothing can be changed any more; empty = it can."""
+    if session.state == State.ENDED:
+        return "It has ended: nothing was changed."
+    return "It is stopping already: nothing was changed." if session.state == State.STOPPING else ""
 
 
 @require_safe
@@ -179,12 +203,17 @@ def find(request: HttpRequest, pk: UUID) -> Session:
     return get_object_or_404(Session.objects.visible_to(request.user), pk=pk)
 
 
-def answer(request: HttpRequest, session: Session) -> HttpResponse:
-    """The fragments to htmx, the page to everything else."""
-    if request.htmx:
-        session.refresh_from_db()
-        return pushed(session, timezone.now())
-    return redirect("session", pk=session.pk)
+def answer(request: HttpRequest, session: Session, problem: str = "") -> HttpResponse:
+    """The fragments to htmx, the page to everything else; with what could not be done."""
+    if not request.htmx:
+        if problem:
+            messages.warning(request, problem)
+        return redirect("session", pk=session.pk)
+    session.refresh_from_db()
+    response = pushed(session, timezone.now())
+    if problem:
+        trigger_client_event(response, "toast", {"level": "warning", "text": problem})
+    return response
 
 
 def pushed(session: Session, now: datetime) -> HttpResponse:

@@ -146,12 +146,22 @@ addEventListener("pageshow", (e) => e.persisted && location.reload()); // never 
 const byItself = (e) => e.detail.elt?.matches("[ws-connect]"); // socket.js says how that went
 document.addEventListener("htmx:responseError", (e) => {
   if (byItself(e)) return;
-  const status = e.detail.xhr.status;
-  toast(status === 403 ? "Not allowed." : `That did not work (${status}). Nothing was changed here.`, "error");
+  const { status } = e.detail.xhr;
+  const again = Number(e.detail.xhr.getResponseHeader("Retry-After"));
+  const why = {
+    403: "Not allowed.",
+    404: "This is not here any more, or not for you. Load the page again.",
+    429: again ? `Too often. It is possible again in ${span(again * 1000)}.` : "Too often. Wait a little.",
+  };
+  toast(why[status] ?? `That did not work (${status}). Load the page again to see how things are.`, "error");
 });
-document.addEventListener("htmx:sendError", (e) => {
-  if (!byItself(e)) toast("gpubroker does not answer. Trying again may help.", "error");
-});
+for (const name of ["htmx:sendError", "htmx:timeout"])
+  document.addEventListener(name, (e) => {
+    if (byItself(e)) return;
+    const asked = e.detail.requestConfig?.verb !== "get";
+    const then = asked ? "Look whether it was done before you ask again." : "Trying again may help.";
+    toast(`gpubroker does not answer. ${then}`, "error");
+  });
 document.addEventListener("toast", (e) => toast(e.detail.text ?? e.detail.value, e.detail.level));
 
 const words = (node) => node.textContent.replaceAll(/\s+/g, " ").trim();

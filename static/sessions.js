@@ -58,9 +58,10 @@ document.addEventListener("htmx:oobAfterSwap", (e) => {
   if (scrolled && fresh?.querySelector(".tl")) fresh.querySelector(".tl").scrollTop = scrolled;
   for (const d of fresh?.querySelectorAll("details") ?? []) d.open ||= unfolded.has(name(d));
 });
-document.addEventListener("submit", (e) => {
-  if (["stop-form", "idle-form"].includes(e.target.id))
-    document.getElementById(e.target.id.replace("form", "dialog")).hidePopover?.();
+document.addEventListener("htmx:afterRequest", (e) => { // a question goes once it was answered, and stays if that failed
+  const { elt, xhr } = e.detail;
+  if (["stop-form", "idle-form"].includes(elt.id) && xhr.status >= 200 && xhr.status < 300)
+    document.getElementById(elt.id.replace("form", "dialog")).hidePopover?.();
 });
 
 document.addEventListener("htmx:wsAfterMessage", () => {

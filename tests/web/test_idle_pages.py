@@ -1,5 +1,6 @@
 """The stop when idle on pages: who may change it, what is shown, who is told."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -67,6 +68,33 @@ def test_it_can_be_changed_while_it_runs(signed_in, fields, minutes):
     signed_in(session.owner).post(f"/sessions/{session.pk}/idle/", fields)
     session.refresh_from_db()
     assert session.idle_minutes == minutes
+
+
+def test_a_wrong_time_comes_back_with_what_is_wrong_and_a_right_one_takes_it_away(signed_in):
+    session, htmx = running(), {"HX-Request": "true"}
+    page, url = signed_in(session.owner), f"/sessions/{session.pk}/idle/"
+    wrong = page.post(url, {"idle_minutes": "14"}, headers=htmx)
+    text = wrong.content.decode()
+    assert wrong.status_code == 422 and 'id="idle-field" hx-swap-oob="true"' in text
+    assert 'value="14"' in text and "autofocus" in text and 'aria-invalid="true"' in text
+    assert "greater than or equal to 15" in text and "session-head" not in text
+    right = page.post(url, {"idle_minutes": "15"}, headers=htmx).content.decode()
+    assert 'id="idle-field" hx-swap-oob="true"' in right and 'value="15"' in right
+    assert "errorlist" not in right and "aria-invalid" not in right and "session-head" in right
+    plain = page.post(url, {"idle_minutes": "14"}, follow=True).content.decode()
+    assert "greater than or equal to 15" in plain and 'class="toast warning"' in plain
+
+
+@pytest.mark.parametrize(
+    ("what", "fields"), [("keep", {}), ("idle", {"idle_minutes": "30"}), ("extend", {})]
+)
+@pytest.mark.parametrize(("scene", "said"), [("stopping", "is stopping"), ("ended", "has ended")])
+def test_what_comes_too_late_is_said(signed_in, what, fields, scene, said):
+    session, _ = build(scene, timezone.now())
+    page, url = signed_in(session.owner), f"/sessions/{session.pk}/{what}/"
+    answer = page.post(url, fields, headers={"HX-Request": "true"})
+    assert said in json.loads(answer["HX-Trigger"])["toast"]["text"]
+    assert said in page.post(url, fields, follow=True).content.decode()
 
 
 @pytest.mark.parametrize("what", ["keep", "idle"])

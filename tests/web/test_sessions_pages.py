@@ -1,5 +1,6 @@
 """What the page of a session says in every state and trouble."""
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 
@@ -431,6 +432,21 @@ def test_extend_adds_an_hour_up_to_the_limit(client):
         client.post(reverse("session_extend", args=[session.pk]))
     now = Session.objects.get(pk=session.pk)
     assert now.expires_at == session.created_at + timedelta(hours=12)
+
+
+def test_when_no_more_can_be_added_it_is_said(client):
+    now = timezone.now()
+    session, _ = build("running", now, created_at=now, expires_at=now + timedelta(hours=11))
+    client.force_login(session.owner)
+    page, url = (reverse(f"session{what}", args=[session.pk]) for what in ("", "_extend"))
+    assert "the longest" not in client.get(page).content.decode()
+    first = client.post(url, headers={"HX-Request": "true"})
+    assert "HX-Trigger" not in first
+    html = first.content.decode()
+    assert 'disabled aria-describedby="extend-note"' in html and "12 h is the longest" in html
+    again = client.post(url, headers={"HX-Request": "true"})  # of a page that is old
+    assert "the longest session is 12 hours" in json.loads(again["HX-Trigger"])["toast"]["text"]
+    assert "the longest session is 12 hours" in client.post(url, follow=True).content.decode()
 
 
 def test_the_generated_key_is_for_its_owner_while_the_session_lives(client):

@@ -1,0 +1,178 @@
+"""What a page says in a browser when the server refuses, fails or is not there.
+
+No server runs: the page is rendered first, and every later answer is told by the test.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from mimetypes import guess_type
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.contrib.staticfiles import finders
+from django.test import Client
+from django.utils import timezone
+from playwright.sync_api import Locator, Page, Route, WebSocketRoute, expect
+
+from sessions import live
+from sessions.models import Session
+from tests.browser import PATIENCE, chromium
+from tests.factories import make_user
+from tests.web.conftest import BACKEND
+from tests.web.scenes import build
+
+HOST = "gpubroker.example.org"
+HTMX = {"HX-Request": "true"}
+HEAR = """() => new MutationObserver(() => { // what goes again after a while was still said
+    document.body.dataset.heard = (document.body.dataset.heard ?? "") + toasts.textContent;
+}).observe(document.getElementById("toasts"), {childList: true})"""
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True, scope="module")
+def patient() -> Iterator[None]:
+    expect.set_options(timeout=PATIENCE)
+    yield
+    expect.set_options(timeout=5000)
+
+
+class Shown:
+    """A page of which every request is answered from here."""
+
+    def __init__(self, page: Page, path: str, html: str) -> None:
+        self.page, self.html = page, html
+        self.sockets: list[WebSocketRoute] = []
+        self.answer: Callable[[Route], None] = Route.abort  # to every form
+        page.route("**/*", self.serve)
+        page.route_web_socket("**/*", lambda socket: self.sockets.append(socket))
+        page.goto(f"http://{HOST}{path}")
+        expect(page.locator("#connection")).to_have_text("live")
+
+    def serve(self, route: Route) -> None:
+        if route.request.method == "POST":
+            return self.answer(route)
+        name = route.request.url.partition("/static/")[2]
+        if not name:
+            return route.fulfill(body=self.html, content_type="text/html")
+        return route.fulfill(path=finders.find(name), content_type=guess_type(name)[0])
+
+    def answers(self, status: int, body: str = "", **headers: str) -> None:
+        self.answer = lambda route: route.fulfill(
+            status=status, body=body, headers=headers | {"Content-Type": "text/html"}
+        )
+
+    def push(self, html: str) -> None:
+        self.sockets[-1].send(html)
+
+    @property
+    def toasts(self) -> Locator:
+        return self.page.locator("#toasts .toast")
+
+
+@contextmanager
+def shown(path: str, html: str) -> Iterator[Shown]:
+    with chromium(HOST) as watched:
+        yield Shown(watched.page, path, html)
+
+
+def signed_in(user) -> Client:
+    client = Client()
+    client.force_login(user, backend=BACKEND)
+    return client
+
+
+def running(**fields) -> Session:
+    return build("running", timezone.now(), **fields)[0]
+
+
+def test_no_form_of_a_session_fails_without_a_word(installed) -> None:
+    session = running(idle_minutes=30)
+    client, path = signed_in(session.owner), f"/sessions/{session.pk}/"
+    html = client.get(path).content.decode()
+    refused, saved = (
+        client.post(f"{path}idle/", {"idle_minutes": minutes}, headers=HTMX).content.decode()
+        for minutes in ("14", "15")
+    )
+    with shown(path, html) as view:
+        dialog = view.page.locator("#idle-dialog")
+        field = dialog.locator("#id_idle_minutes")
+        view.page.locator("#idle-button").click()
+        view.page.locator("#idle-form").evaluate("form => form.noValidate = true")
+        field.fill("14")
+
+        def save() -> None:
+            dialog.get_by_role("button", name="Save").click()
+
+        view.answers(422, refused)
+        save()
+        expect(dialog.get_by_role("alert")).to_contain_text("greater than or equal to 15")
+        expect(field).to_have_value("14")
+        expect(field).to_be_focused()
+        told = {429: "Too often. It is possible again in 20 s.", 403: "Not allowed.",
+                404: "not here any more", 500: "did not work (500)"}  # fmt: skip
+        for status, words in told.items():
+            view.answers(status, **{"Retry-After": "20"})
+            save()
+            expect(view.toasts.last).to_contain_text(words)
+            expect(dialog).to_be_visible()
+        view.answer = Route.abort
+        save()
+        expect(view.toasts.last).to_contain_text("Look whether it was done before you ask again")
+        expect(dialog).to_be_visible()
+        view.answers(200, saved)
+        save()
+        expect(dialog).to_be_hidden()
+        expect(dialog.get_by_role("alert", include_hidden=True)).to_have_count(0)
+        expect(field).to_have_value("15")
+
+
+def test_a_stop_that_failed_is_asked_again(installed) -> None:
+    session = running()
+    path = f"/sessions/{session.pk}/"
+    html = signed_in(session.owner).get(path).content.decode()
+    with shown(path, html) as view:
+        dialog = view.page.locator("#stop-dialog")
+        view.page.locator("#stop-button").click()
+        dialog.get_by_role("button", name="Stop and destroy").click()
+        expect(view.toasts).to_contain_text(["gpubroker does not answer"])
+        expect(dialog).to_be_visible()
+
+
+def test_news_of_an_idle_stop_that_was_called_off_take_the_place_of_the_warning(installed) -> None:
+    now = timezone.now()
+    session = running(idle_minutes=30, idle_warned_at=now, idle_stops_at=now)
+    html = signed_in(session.owner).get("/keys/").content.decode()
+    warning, news = (live.toast_html(session, what) for what in ("idle", live.CALLED_OFF))
+    with shown("/keys/", html) as view:
+        view.push(warning)
+        expect(view.toasts).to_contain_text(["is idle and stops at"])
+        view.page.evaluate(HEAR)
+        view.push(news)
+        called_off = re.compile("the announced stop was called off")
+        expect(view.page.locator("body")).to_have_attribute("data-heard", called_off)
+        expect(view.toasts.filter(has_text="is idle")).to_have_count(0)
+
+
+def test_who_may_only_look_can_pick_their_own(installed) -> None:
+    viewer = make_user("viewer")
+    viewer.user_permissions.add(Permission.objects.get(codename="view_all_sessions"))
+    own, other = running(owner=viewer), running(owner=make_user("bob"))
+    html = signed_in(viewer).get("/sessions/").content.decode()
+    again = live.list_push(live.ALL, timezone.now())
+    mine, theirs = (f"#pick-{session.code}" for session in (own, other))
+    with shown("/sessions/", html) as view:
+        page = view.page
+        expect(page.locator(theirs)).to_be_hidden()
+        page.locator(mine).check()
+        expect(page.locator("#bulk-stop")).to_have_text("Stop 1 selected")
+        page.locator("#session-list").evaluate("list => list.dataset.old = 1")
+        view.push(again)
+        expect(page.locator("#session-list")).not_to_have_attribute("data-old", "1")
+        expect(page.locator(mine)).to_be_checked()
+        expect(page.locator(theirs)).to_be_disabled()
+        page.get_by_label("Select all").check()
+        with page.expect_request(re.compile("/sessions/stop/")) as asked:
+            page.locator("#bulk-stop").click()
+        assert asked.value.url.endswith(f"/sessions/stop/?s={own.code}")
