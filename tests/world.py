@@ -37,6 +37,15 @@ TERMS = {
 }
 PATIENCE = 120.0  # seconds
 OURS = ("GPUBROKER_", "VASTAI_", "VAST_", "TENSORDOCK_", "DEPLOYMENT_ID", "DATABASE_URL")
+FIRST_STEPS = """
+import django
+from django.core.management import call_command
+
+django.setup()
+call_command("migrate", verbosity=0)
+call_command("collectstatic", verbosity=0, interactive=False)
+call_command("signin_link")
+"""
 DEAD_LABEL = "gb1-{}-aaaabbbbccccdddd-1-00000000"
 
 
@@ -118,12 +127,10 @@ def make_template(directory: Path, store: Postgresql | None = None) -> Template:
     """In that store, or in a file."""
     data = directory / "data"
     environment = surroundings(data, store.environment if store else {})
-    migrate, static = ["migrate", "-v0", "--skip-checks"], ["collectstatic", "-v0", "--noinput"]
-    for command in (migrate, static, ["signin_link"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "django", *command],
-            env=environment, cwd=directory, check=True, timeout=120, stdout=subprocess.PIPE,
-        )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_STEPS],
+        env=environment, cwd=directory, check=True, timeout=PATIENCE, stdout=subprocess.PIPE,
+    )  # fmt: skip
     signin = re.search(rb"https?://[^/]+(/\S+)", done.stdout)
     assert signin
     return Template(data, signin[1].decode(), store or Sqlite(data))

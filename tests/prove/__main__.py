@@ -68,7 +68,7 @@ def environment(figures: str) -> dict[str, str]:
         "PROVE_EXAMPLES": "3000" if FULL else "300",
         "PROVE_STEPS": "100" if FULL else "60",
         "PROVE_LAUNCHES": "100",
-        "PROVE_KILLS": "40" if FULL else "20",
+        "PROVE_KILLS": "20",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
     }
