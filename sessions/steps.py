@@ -226,7 +226,7 @@ def move_on(session: Session, action: lifecycle.Move, now: datetime) -> Done:
         if action.to == State.STOPPING:
             stop(session, action.reason, action.text, action.outcome, actor=WORKER, now=now)
             if action.reason == "expired":
-                not_extended(session)
+                not_extended(session, now)
         elif action.to == State.ENDED:
             end(session, now)
         else:
@@ -235,10 +235,10 @@ def move_on(session: Session, action: lifecycle.Move, now: datetime) -> Done:
     return True
 
 
-def not_extended(session: Session) -> None:
+def not_extended(session: Session, now: datetime) -> None:
     """Who extended it since we read it was faster. Raises StaleSession; call it after the write,
     which keeps others from the row until the transaction ends."""
-    if not Session.objects.filter(pk=session.pk, expires_at=session.expires_at).exists():
+    if not Session.objects.filter(pk=session.pk, expires_at__lte=now).exists():
         raise StaleSession(session.code)
 
 
