@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -217,6 +217,35 @@ def test_a_restart_keeps_an_end_that_was_moved(machine: Machine) -> None:
     assert report(machine.ssh(dead_man.move_command(later))).end == later
 
 
+def test_an_extension_that_comes_while_it_cannot_be_destroyed_still_counts(
+    machine: Machine,
+) -> None:
+    for name in ("curl", "python3", "wget"):
+        machine.program(name, status=1)
+    machine.clock(END + GRACE_SECONDS)
+    machine.start(lived=HOUR)
+    machine.turn()
+    assert machine.fired
+    machine.ssh(dead_man.move_command(datetime.fromtimestamp(END + HOUR, UTC)))
+    machine.turn()
+    (machine.here / "called").unlink()
+    machine.turn(2)
+    assert not machine.fired
+
+
+@pytest.mark.parametrize("jump", [10**7, -(10**7)])
+def test_a_clock_that_jumps_meanwhile_ends_nothing_early(machine: Machine, jump: int) -> None:
+    machine.start(lived=HOUR - 3 * TICK_SECONDS)
+    machine.turn()
+    machine.clock(END + jump)
+    machine.turn()
+    assert not machine.fired  # a tick before its span was lived through
+    machine.turn(GRACE_SECONDS // TICK_SECONDS)
+    assert machine.fired == (jump > 0)
+    machine.turn(2)
+    assert machine.fired
+
+
 @pytest.mark.parametrize(
     ("written", "goes_by"),
     [
@@ -266,16 +295,22 @@ def test_without_curl_another_program_does_it(machine: Machine) -> None:
     assert arguments(machine)[-1] == f"{BASE}/api/v0/instances/4711/"
 
 
+@dataclass
+class Marketplace:
+    address: str = ""
+    asked: list[tuple[str, str, str, bytes]] = field(default_factory=list)
+    refusals: list[int] = field(default_factory=list)  # answered first
+
+
 @pytest.fixture
-def marketplace() -> Iterator[tuple[str, list[tuple[str, str, str, bytes]]]]:
-    """An address, and what was asked of it."""
-    asked: list[tuple[str, str, str, bytes]] = []
+def marketplace() -> Iterator[Marketplace]:
+    found = Marketplace()
 
     class Answer(BaseHTTPRequestHandler):
         def do_DELETE(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append((self.command, self.path, self.headers["Authorization"], body))
-            self.send_response(200)
+            found.asked.append((self.command, self.path, self.headers["Authorization"], body))
+            self.send_response(found.refusals.pop(0) if found.refusals else 200)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -284,16 +319,20 @@ def marketplace() -> Iterator[tuple[str, list[tuple[str, str, str, bytes]]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
+    found.address = f"http://127.0.0.1:{server.server_port}"
+    yield found
     server.shutdown()
     server.server_close()
 
 
+OWN_END = ("DELETE", "/api/v0/instances/4711/", "Bearer own-key", b"{}")
+
+
 @pytest.mark.parametrize("program", ["curl", "python3", "wget"])
 def test_each_real_program_asks_the_same(
-    machine: Machine, marketplace: tuple[str, list], program: str
+    machine: Machine, marketplace: Marketplace, program: str
 ) -> None:
-    machine.base, asked = marketplace
+    machine.base = marketplace.address
     for name in ("curl", "python3", "wget"):
         machine.program(name, status=127)
     real = sys.executable if program == "python3" else shutil.which(program)
@@ -301,8 +340,21 @@ def test_each_real_program_asks_the_same(
     machine.program(program, body=f'exec {real} "$@"')
     machine.clock(END + GRACE_SECONDS)
     machine.start(lived=HOUR)
-    machine.wait(lambda: asked)
-    assert asked[0] == ("DELETE", "/api/v0/instances/4711/", "Bearer own-key", b"{}")
+    machine.wait(lambda: marketplace.asked)
+    assert marketplace.asked[0] == OWN_END
+
+
+def test_a_refused_key_and_an_outage_are_asked_again(
+    machine: Machine, marketplace: Marketplace
+) -> None:
+    machine.base, marketplace.refusals = marketplace.address, [401, 403, 429, 503]
+    for name in ("python3", "wget"):
+        machine.program(name, status=127)
+    machine.program("curl", body=f'exec {shutil.which("curl")} "$@"')
+    machine.clock(END + GRACE_SECONDS)
+    machine.start(lived=HOUR)
+    machine.turn(4)
+    assert marketplace.asked == [OWN_END] * 5 and not marketplace.refusals
 
 
 @pytest.mark.parametrize("environment", [{}, {"CONTAINER_ID": "4711"}])
