@@ -157,7 +157,10 @@ OUTCOMES: dict[str, str] = {
 
 
 def event(row: AuditEvent) -> tuple[str, str]:
-    """(sentence, detail): what happened in plain words, and the words or figures with it."""
+    """(sentence, detail): what happened in plain words, and the words or figures with it.
+
+    Also of a row that lacks some of its data, as an older version may have written it.
+    """
     say = SENTENCES.get(row.action)
     return say(row) if say else (row.action.replace(".", " ").replace("_", " "), _words(row))
 
@@ -174,7 +177,7 @@ def _state(row: AuditEvent) -> tuple[str, str]:
     to = str(row.data.get("to", ""))
     if to == State.STOPPING and row.reason:
         return f"Stopping: {inside(reason(row.reason).title)}", _words(row)
-    return STATES.get(to, to), _words(row)
+    return STATES.get(to, to) or "Another state", _words(row)
 
 
 def inside(text: str) -> str:
@@ -200,8 +203,14 @@ def _short(price: object) -> str:
     return digits.rstrip(".")
 
 
+def _clock(row: AuditEvent, word: str, name: str) -> str:
+    """ "until 14:30 UTC" from `word` and the instant of that name, or ""."""
+    text = str(row.data.get(name) or "")[11:16]
+    return f"{word} {text} UTC" if text else ""
+
+
 def _extend(row: AuditEvent) -> tuple[str, str]:
-    return f"Extended to {str(row.data.get('to', ''))[11:16]} UTC", ""
+    return " ".join(filter(None, ("Extended", _clock(row, "to", "to")))), ""
 
 
 def _ssh(row: AuditEvent) -> tuple[str, str]:
@@ -223,45 +232,53 @@ def _attach(row: AuditEvent) -> tuple[str, str]:
 
 
 def _read(row: AuditEvent) -> tuple[str, str]:
-    if row.data.get("evidence") == "absent":
+    evidence = row.data.get("evidence")
+    if evidence == "absent":
         return "Proof: neither in the listing nor found by its id", ""
-    return "The marketplace still knows the machine", ""
+    return ("The marketplace still knows the machine" if evidence else "Looked it up by its id"), ""
 
 
 def _instance(row: AuditEvent) -> tuple[str, str]:
     state = row.data.get("raw_state")
     words = row.data.get("status_message") or ""
-    return (f"The marketplace says: {state}" if state else "The marketplace says"), str(words)
+    return (f"The marketplace says: {state}" if state else "Read at the marketplace"), str(words)
 
 
 def _alert(row: AuditEvent) -> tuple[str, str]:
     over = row.action == "alert.cleared"
-    return f"{'No longer' if over else 'Needs attention'}: {inside(row.reason)}", ""
+    why = inside(row.reason or "an alert")
+    return f"{'No longer' if over else 'Needs attention'}: {why}", ""
 
 
 def _switch(row: AuditEvent) -> tuple[str, str]:
     if not row.data.get("alive"):
         return "The machine’s own switch could not be confirmed", ""
-    return "The machine’s own switch is set", f"for the end at {str(row.data['until'])[11:16]} UTC"
+    return "The machine’s own switch is set", _clock(row, "for the end at", "until")
 
 
 def _idle_stop(row: AuditEvent) -> tuple[str, str]:
-    minutes = row.data.get("idle_minutes")
+    if "idle_minutes" not in row.data:
+        return "Stop when idle changed", ""
+    minutes = row.data["idle_minutes"]
     return (f"Stops when idle for {minutes} min" if minutes else "Stop when idle turned off"), ""
 
 
 def _idle_warned(row: AuditEvent) -> tuple[str, str]:
-    return f"Idle: stops at {str(row.data['stops_at'])[11:16]} UTC unless it is used", _looks(row)
+    return f"Idle: stops {_clock(row, 'at', 'stops_at') or 'soon'} unless it is used", _looks(row)
 
 
 def _idle_stopped(row: AuditEvent) -> tuple[str, str]:
-    return f"Was idle for {row.data.get('minutes')} min", _looks(row)
+    minutes = row.data.get("minutes")
+    return (f"Was idle for {minutes} min" if minutes else "Was idle"), _looks(row)
 
 
 def _looks(row: AuditEvent) -> str:
-    first, last = (str(row.data[name])[11:19] for name in ("first", "last"))
-    highest = row.data["highest_load"]
-    return f"{row.data['samples']} looks from {first} to {last} UTC, GPU at most {highest} % busy"
+    names = ("samples", "first", "last", "highest_load")
+    if not all(name in row.data for name in names):
+        return ""
+    samples, first, last, highest = (str(row.data[name]) for name in names)
+    times = f"from {first[11:19]} to {last[11:19]} UTC"
+    return f"{samples} looks {times}, GPU at most {highest} % busy"
 
 
 def _fixed(text: str) -> Callable[[AuditEvent], tuple[str, str]]:
