@@ -1,6 +1,8 @@
 """Nothing answers strangers, nothing changes by looking, and every answer carries its headers."""
 
+import logging
 from collections.abc import Iterator
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -127,6 +129,18 @@ def test_every_answer_has_its_headers(page, rows) -> None:
         assert "camera=()" in answer["Permissions-Policy"]
         assert "HX-Request" in answer["Vary"]
         assert len(answer["X-Request-ID"]) == 16
+
+
+def test_what_strangers_send_forges_no_line_of_the_log(db, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    client, forged = Client(raise_request_exception=False), "\r\nERROR forged\x1b[31m"
+    client.get(f"/nothing/{quote(forged)}")
+    client.get(f"/login/?next={quote(forged)}")
+    client.post("/login/", {"username": f"ada{forged}", "password": forged})
+    client.get("/login/", headers={"Host": "evil.example.org", "X-Request-ID": forged})
+    lines = [record.getMessage() for record in caplog.records]
+    assert any("/nothing/" in line for line in lines) and any("evil" in line for line in lines)
+    assert not [line for line in lines if set(line) & set("\r\n\x1b")]
 
 
 def test_request_ids_of_a_proxy_are_kept_when_they_look_like_one(page, installed) -> None:

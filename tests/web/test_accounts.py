@@ -1,5 +1,6 @@
 """Signing in by one-time link and by password."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -109,6 +110,19 @@ def test_next_stays_on_this_site() -> None:
         assert Client().post("/login/", data)["Location"] == expected
 
 
+def test_a_wrong_password_does_not_tell_who_exists() -> None:
+    make_user("grace", password=STRONG)
+    make_user("link-only")
+
+    def answer(name: str) -> tuple[int, str]:
+        refused = Client().post("/login/", {"username": name, "password": "wrong"})
+        text = re.sub(r"[A-Za-z0-9]{64}|datetime=\"[^\"]*\"|\d\d:\d\d(:\d\d)?", "", _main(refused))
+        return refused.status_code, text.replace(name, "")
+
+    assert answer("grace") == answer("link-only") == answer("nobody")
+    assert "password" in answer("nobody")[1]
+
+
 def test_too_many_wrong_passwords_close_the_door() -> None:
     make_user("grace", password=STRONG)
     client = Client()
@@ -135,6 +149,11 @@ def test_a_fragment_request_of_someone_signed_out_loads_the_whole_page(client, d
     assert answer.status_code == 204 and answer["HX-Redirect"] == "http://testserver/keys/"
     there = {"HX-Request": "true", "HX-Current-URL": "https://evil.example.org/"}
     assert client.get("/", headers=there)["HX-Redirect"] == "/login/"
+
+
+def _main(answer) -> str:
+    """What the page says, without the instant at which it was made."""
+    return answer.content.decode().partition("<main")[2].partition("</main>")[0]
 
 
 def _new(password: str) -> dict[str, str]:
