@@ -17,6 +17,8 @@ from providers.waits import span
 from sessions import audit_watch, identity
 from sessions.models import Heartbeat, Slot
 
+from .polls import told
+
 Part = dict[str, object]  # "ok", and facts for people: no secrets, no ids of accounts
 
 WORKER_SILENCE = timedelta(seconds=20)
@@ -36,6 +38,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
     parts = readiness(timezone.now())
+    told.hear(parts)
     ready = all(part["ok"] for part in parts.values())
     return JsonResponse({"ready": ready, "parts": parts}, status=200 if ready else 503)
 

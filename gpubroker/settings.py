@@ -178,7 +178,10 @@ Q_CLUSTER = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"redact": {"()": "gpubroker.redaction.Redact"}},
+    "filters": {
+        "redact": {"()": "gpubroker.redaction.Redact"},
+        "no-polls": {"()": "gpubroker.polls.NoPolls"},
+    },
     "formatters": {
         "line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"},
     },
@@ -191,6 +194,7 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": ENV["GPUBROKER_LOG_LEVEL"]},
     "loggers": {
+        "django.request": {"filters": ["no-polls"]},
         "paramiko": {"level": "CRITICAL"},  # its threads print tracebacks of ordinary refusals
         "asyncssh": {"level": "WARNING"},
         "axes": {"level": "WARNING"},

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from gpubroker import start
+from gpubroker import polls, start
 from gpubroker.health import readiness
 from providers.base import Account, AuthRefused
 from sessions import identity
@@ -54,6 +54,30 @@ def test_everything_well_is_ready_and_tells_no_secret(client: Client, vastai: No
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["ready"]) == (200, True)
     assert "hush" not in answer.content.decode()
+
+
+def test_the_log_tells_of_changes_and_not_of_polls(
+    client: Client, vastai: None, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(polls.told, "failing", set())
+
+    def told(times: int = 3) -> list[str]:
+        caplog.clear()
+        for _ in range(times):
+            client.get("/readyz")
+        return caplog.messages
+
+    make_everything_well()
+    assert told() == []
+    Heartbeat.objects.update(at=timezone.now() - timedelta(minutes=1))
+    assert told() == ["not ready: worker"]
+    make_health("vastai", auth_error="401")
+    assert told() == ["not ready: providers; worker"]
+    Heartbeat.objects.update(at=timezone.now())
+    make_health("vastai", auth_error="")
+    assert told() == ["ready again"]
+    client.get("/no-such-page/")
+    assert caplog.messages[-1] == "Not Found: /no-such-page/"  # everything else is still told
 
 
 def test_each_part_can_be_the_one_that_is_down(vastai: None, settings) -> None:
