@@ -174,10 +174,13 @@ def checked(
 
 def _keep_sample(answer: ssh.Check, session: Session, now: datetime) -> None:
     """One row for each look that got in, also when the GPU did not tell."""
-    GPUSample.objects.filter(at__lt=now - SAMPLES_KEPT).delete()
     if answer.stage in ("key", "gpu"):
         told = {"load": answer.load, "memory_mb": answer.memory_used_mb}
         GPUSample.objects.create(session=session, at=now, **told)
+
+
+def forget_samples(now: datetime) -> None:
+    GPUSample.objects.filter(at__lt=now - SAMPLES_KEPT).delete()
 
 
 def _hear_switch(output: str, session: Session, attempt: Attempt, now: datetime) -> None:

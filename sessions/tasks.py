@@ -7,7 +7,7 @@ from django_q.models import Schedule
 
 from providers import jobs, registry
 
-from . import audit, audit_watch, identity, reconcile, slices, sweep
+from . import answers, audit, audit_watch, identity, reconcile, slices, sweep
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +25,12 @@ def run_slice(number: int, generation: int) -> None:
 
 def backstop() -> None:
     """Each minute by django-q2's own scheduler: slots revive even without a supervisor, the
-    newest event of the audit is remembered outside the database, and its chain is verified."""
+    newest event of the audit is remembered outside the database, its chain is verified, and old
+    looks at GPUs are forgotten."""
     slices.ensure()
     audit.write_anchor(timezone.now())
     audit_watch.look(timezone.now())
+    answers.forget_samples(timezone.now())
 
 
 def canary() -> None:

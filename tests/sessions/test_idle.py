@@ -4,8 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.utils import timezone
 
-from sessions import asks, attention, idle, load, money, page
+from sessions import asks, attention, idle, load, money, page, tasks
 from sessions import lifecycle as do
 from sessions.asks import LaunchRefused
 from sessions.idle import IDLE_LOAD, LEAST_SAMPLES, STEADY_MB, Idle, Sample, Watch
@@ -13,6 +14,7 @@ from sessions.models import AuditEvent, GPUSample, Session
 from sessions.rules import RULES
 from sessions.states import Outcome, State
 from sessions.steps import apply
+from tests.factories import make_session
 from tests.sessions.market_double import GOOD
 from tests.sessions.stories import ended, events, launch, running
 from tests.sessions.test_lifecycle import facts
@@ -260,13 +262,15 @@ def test_a_time_that_cannot_be_is_refused(world, owner, minutes):
     assert refusal.value.field == "idle_minutes"
 
 
-def test_samples_go_after_a_day(world, owner):
-    world.check = IDLE
-    session = for_a_while(world, running(world, owner), 3)
-    old = world.now - timedelta(hours=25)
-    GPUSample.objects.create(session=session, at=old, load=0, memory_mb=1)
-    for_a_while(world, session, 2)
-    assert not GPUSample.objects.filter(at=old).exists() and session.gpu_samples.exists()
+@pytest.mark.django_db
+def test_samples_go_after_a_day_also_while_nothing_runs():
+    session, now = make_session(State.ENDED), timezone.now()
+    for hours in (23, 25):
+        at = now - timedelta(hours=hours)
+        GPUSample.objects.create(session=session, at=at, load=0, memory_mb=1)
+    tasks.backstop()
+    [kept] = session.gpu_samples.all()
+    assert kept.at == now - timedelta(hours=23)
 
 
 def test_the_chart_breaks_where_nothing_is_known():
