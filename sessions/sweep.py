@@ -97,13 +97,17 @@ def finish(call: OrphanCall, timed: stats.Timed, now: datetime) -> None:
 
 
 def _new_snapshot(provider: str) -> Snapshot | None:
-    """The newest complete listing, once; claimed by compare-and-set on a heartbeat row."""
+    """The newest complete listing, once; claimed by compare-and-set on a heartbeat row.
+
+    Passes come many times a second, listings now and then: without a new one nothing is written.
+    """
+    name = f"sweep:{provider}"
+    swept = Heartbeat.objects.filter(name=name).values_list("at", flat=True).first()
     newest = Snapshot.objects.filter(provider=provider, complete=True).order_by("-started_at")
-    snapshot = newest.first()
+    snapshot = (newest.filter(started_at__gt=swept) if swept else newest).first()
     if snapshot is None:
         return None
-    name = f"sweep:{provider}"
-    row, made = Heartbeat.objects.get_or_create(name=name, defaults={"at": snapshot.started_at})
+    _, made = Heartbeat.objects.get_or_create(name=name, defaults={"at": snapshot.started_at})
     older = Heartbeat.objects.filter(name=name, at__lt=snapshot.started_at)
     return snapshot if made or older.update(at=snapshot.started_at) else None
 
@@ -156,6 +160,8 @@ def _thaw(snapshot: Snapshot, now: datetime) -> None:
     rows = ProviderHealth.objects.filter(
         provider=snapshot.provider, frozen_reason__startswith=MISSING
     )
+    if not rows.exists():
+        return
     with transaction.atomic():
         if rows.update(frozen_reason="", version=F("version") + 1):
             audit.append("provider.thawed", actor=ACTOR, provider=snapshot.provider, now=now)
@@ -255,7 +261,10 @@ def _absent(snapshot: Snapshot, present: set[str], now: datetime) -> None:
 def _due(limit: int, now: datetime) -> list[OrphanCall]:
     calls: list[OrphanCall] = []
     waiting = Sighting.objects.filter(gone_at__isnull=True, absences=0, looks__gte=2)
-    waiting = waiting.filter(ignored_at__isnull=True).exclude(_held_back())
+    waiting = waiting.filter(ignored_at__isnull=True)
+    if not waiting.exists():
+        return []
+    waiting = waiting.exclude(_held_back())
     for sighting in waiting.order_by("first_seen_at"):
         per_provider = sum(call.provider == sighting.provider for call in calls)
         if len(calls) >= limit or per_provider >= AT_MOST:
