@@ -279,7 +279,9 @@ class Environment:
         """Django's DATABASES entry. CONN_MAX_AGE 0: the web process leaks connections else."""
         url = str(self["DATABASE_URL"])
         if not url:
-            return _sqlite({"NAME": str(self.data_dir / "gpubroker.sqlite3")})
+            path = self.data_dir / "gpubroker.sqlite3"
+            path.touch(mode=0o600)  # people's sign-ins are in it; its journals get the same mode
+            return _sqlite({"NAME": str(path)})
         scheme = url.partition(":")[0]
         if scheme not in ("sqlite", "postgres", "postgresql"):
             raise ImproperlyConfigured("DATABASE_URL must start with postgres:// or sqlite:///")

@@ -2,7 +2,10 @@
 
 import logging
 import re
+import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -169,6 +172,37 @@ def test_what_cannot_be_believed_stops_the_start(tmp_path: Path, name: str, valu
     with pytest.raises(ImproperlyConfigured, match=name) as error:
         read(tmp_path, **{name: value})
     assert (value in str(error.value)) == (name not in SECRETS)
+
+
+def test_the_database_is_private_also_where_its_directory_is_not(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    name = Path(str(read(tmp_path).database["NAME"]))
+    with sqlite3.connect(name) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE t (x)")
+        assert {stat.S_IMODE(file.stat().st_mode) for file in name.parent.glob("*.sqlite3*")} == {
+            0o600
+        }
+    read(tmp_path).database["NAME"]
+    assert sqlite3.connect(name).execute("SELECT * FROM t").fetchall() == []
+
+
+def test_behind_tls_nothing_is_left_to_complain_about(tmp_path: Path) -> None:
+    """Cookies that never travel in clear text, and a name that binds them to this one host."""
+    command = (
+        "import django; django.setup()\n"
+        "from django.conf import settings as s\n"
+        "from django.core.management import call_command\n"
+        "call_command('check', deploy=True, fail_level='WARNING')\n"
+        "print(s.SESSION_COOKIE_NAME, s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.DEBUG)"
+    )
+    own = {"DJANGO_SETTINGS_MODULE": "gpubroker.settings", "GPUBROKER_HTTPS": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", command], env=own | {"GPUBROKER_DATA_DIR": str(tmp_path / "data")},
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "__Host-gpubroker True True False"
 
 
 @pytest.mark.parametrize(
