@@ -29,6 +29,7 @@ IDLE_MEANS = (
     "unchanged. Downloads, the CPU and logins do not count as use, and short bursts between two "
     "looks may be missed. While SSH fails nothing counts as idle."
 )
+MOST_KEYS = 50  # of one person
 CENT_OF_A_CENT = Decimal("0.0001")
 FALLBACKS = [
     ("gpu", "Try the next cheapest with the same GPU"),
@@ -79,6 +80,7 @@ class KeyForm(forms.Form):
         key = parsed(self.cleaned_data["public_key"])
         if SSHKey.objects.filter(owner=self.owner, fingerprint=key.fingerprint).exists():
             raise forms.ValidationError("You have registered this key already.")
+        require_room(self.owner)
         return key
 
     def save(self) -> SSHKey:
@@ -128,7 +130,12 @@ class KeyBox(forms.Form):
 
     def clean_new_key(self) -> keys.PublicKey | None:
         text = self.cleaned_data["new_key"]
-        return parsed(text) if text else None
+        if not text:
+            return None
+        key = parsed(text)
+        if not SSHKey.objects.filter(owner=self.owner, fingerprint=key.fingerprint).exists():
+            require_room(self.owner)
+        return key
 
     def register_new_key(self) -> SSHKey | None:
         new = self.cleaned_data["new_key"]
@@ -281,6 +288,14 @@ def parsed(text: str) -> keys.PublicKey:
         return keys.parse_public(text)
     except keys.KeyRefused as error:
         raise forms.ValidationError(str(error)) from error
+
+
+def require_room(owner: AbstractUser) -> None:
+    """Raises ValidationError when this person has as many keys as one may have."""
+    if SSHKey.objects.filter(owner=owner).count() >= MOST_KEYS:
+        raise forms.ValidationError(
+            f"You have {MOST_KEYS} keys, the most for one person. Remove one on the Keys page."
+        )
 
 
 def register(owner: AbstractUser, key: keys.PublicKey, name: str = "") -> SSHKey:

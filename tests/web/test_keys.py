@@ -2,6 +2,8 @@ import re
 
 import pytest
 
+from sessions import forms
+from sessions.keys import generate
 from sessions.models import SSHKey
 from tests.factories import PUBLIC_KEY, make_key, make_user
 
@@ -24,6 +26,21 @@ def test_the_same_key_twice_is_refused_for_one_person_and_fine_for_two(page) -> 
     page.force_login(make_user(), backend="django.contrib.auth.backends.ModelBackend")
     assert page.post("/keys/", {"public_key": PUBLIC_KEY}).status_code == 302
     assert SSHKey.objects.count() == 2
+
+
+def test_one_person_has_so_many_keys_and_no_more(page, person, monkeypatch) -> None:
+    monkeypatch.setattr(forms, "MOST_KEYS", 2)
+    make_key(make_user())  # that of another person does not count
+    page.post("/keys/", {"public_key": PUBLIC_KEY})
+    make_key(person, fingerprint="SHA256:other")
+    other = {"public_key": generate().public_line, "new_key": generate().public_line}
+    for url in ("/keys/", "/keys/paste/"):
+        refused = page.post(url, other)
+        assert refused.status_code == 422
+        assert "You have 2 keys, the most for one person." in refused.content.decode()
+    again = page.post("/keys/paste/", {"new_key": PUBLIC_KEY})  # it is registered already
+    assert again.status_code == 200
+    assert SSHKey.objects.filter(owner=person).count() == 2
 
 
 @pytest.mark.parametrize("text", ["", "hello", "ssh-ed25519", "ssh-ed25519 !!!!", "x" * 20_000])
