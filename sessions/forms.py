@@ -60,6 +60,13 @@ class KeyArea(forms.Textarea):
         return "" if keys.PRIVATE.search(value or "") else super().format_value(value)
 
 
+def focus_first_error(form: forms.Form) -> None:
+    """In the order of the page."""
+    name = next((name for name in form.fields if name in form.errors), None)
+    if name:
+        form.fields[name].widget.attrs["autofocus"] = True
+
+
 class KeyForm(forms.Form):
     """One public key, pasted."""
 
@@ -140,12 +147,6 @@ class KeyBox(forms.Form):
     def register_new_key(self) -> SSHKey | None:
         new = self.cleaned_data["new_key"]
         return register(self.owner, new) if new else None
-
-    def focus_first_error(self) -> None:
-        """In the order of the page."""
-        name = next((name for name in self.fields if name in self.errors), None)
-        if name:
-            self.fields[name].widget.attrs["autofocus"] = True
 
 
 class IdleMinutes(forms.IntegerField):

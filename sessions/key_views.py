@@ -5,7 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from .forms import KeyBox, KeyForm
+from .forms import KeyBox, KeyForm, focus_first_error
 from .models import SSHKey
 
 
@@ -16,6 +16,7 @@ def keys(request: HttpRequest) -> HttpResponse:
         key = form.save()
         messages.success(request, f"“{key.name}” is registered. New sessions can use it.")
         return redirect("keys")
+    focus_first_error(form)
     own = SSHKey.objects.filter(owner=request.user).order_by("name", "pk")
     context = {"form": form, "keys": own}
     return render(request, "sessions/keys.html", context, status=422 if form.is_bound else 200)
@@ -27,7 +28,7 @@ def key_paste(request: HttpRequest) -> HttpResponse:
     form = KeyBox(request.POST, owner=request.user)
     form.fields["new_key"].required = True
     if not form.is_valid():
-        form.focus_first_error()
+        focus_first_error(form)
         return render(request, "sessions/_launch_keys.html", {"form": form}, status=422)
     new = form.register_new_key()
     chosen = {

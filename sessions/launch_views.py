@@ -18,7 +18,7 @@ from providers.usage import DISK_GB, HOURS, MAX_HOURS
 
 from . import asks, limits, relaunch
 from .dry_run import LaunchTerms, dry_run
-from .forms import LaunchForm, requirements, suggested_ceiling
+from .forms import LaunchForm, focus_first_error, requirements, suggested_ceiling
 from .models import Session
 from .states import Fallback
 from .views import again_later
@@ -136,7 +136,7 @@ def _page(
     *,
     too_many: bool = False,
 ) -> HttpResponse:
-    form.focus_first_error()
+    focus_first_error(form)
     numbers = request.POST if form.is_bound else form.initial
     context = _numbers(numbers, offer) | {
         "form": form,

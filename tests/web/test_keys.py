@@ -45,7 +45,9 @@ def test_one_person_has_so_many_keys_and_no_more(page, person, monkeypatch) -> N
 
 @pytest.mark.parametrize("text", ["", "hello", "ssh-ed25519", "ssh-ed25519 !!!!", "x" * 20_000])
 def test_what_is_no_key_is_refused(page, text: str) -> None:
-    assert page.post("/keys/", {"public_key": text}).status_code == 422
+    answer = page.post("/keys/", {"public_key": text})
+    assert answer.status_code == 422
+    assert re.search(r'<textarea[^>]* name="public_key"[^>]* autofocus', answer.content.decode())
     assert not SSHKey.objects.exists()
 
 
