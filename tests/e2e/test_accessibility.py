@@ -228,3 +228,16 @@ def test_the_head_fits_on_every_width(live_server, pages, cookie, browser: Brows
         head = page.evaluate(HEAD)
         assert (head["overlaps"], head["wider"]) == (False, 0), (width, head)
         assert head["height"] <= 90, (width, head)
+
+
+def test_tables_fit_on_every_width(live_server, pages, cookie, browser: Browser) -> None:
+    """Also where rows turn into cards and columns go."""
+    context = browser.new_context()
+    context.add_cookies([cookie | {"url": live_server.url}])
+    page = context.new_page()
+    for name in ("offers filtered", "offers by GPU", "launch", "providers"):
+        page.goto(live_server.url + pages[name])
+        for width in (320, 641, 861, 1041, 1201, 1341):
+            page.set_viewport_size({"width": width, "height": 800})
+            wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wider <= 0, (name, width, wider)
