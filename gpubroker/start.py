@@ -1,6 +1,7 @@
 """What `manage.py up` does before and around its children."""
 
 import os
+import random
 import socket
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .env import read_environment
 from .supervise import Child, child_environment, django_command
 
 SIMULATED_KEY = "simulated-key-owner"
+PORTS = range(15_000, 20_000)  # the kernel gives none of them to a connection before it is bound
 
 
 def address(host: str = "", port: int = 0) -> str:
@@ -147,15 +149,9 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Held together while they are chosen, so that all differ."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Different ones."""
+    untried = iter(random.sample(PORTS, len(PORTS)))
+    return [next(port for port in untried if is_free(port)) for _ in range(count)]
 
 
 def web(host: str, port: int, environment: dict[str, str]) -> Child:

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+
+from .ports import free_ports, release
 
 
 def programs() -> Path:
@@ -26,12 +27,6 @@ def run(command: list[str], directory: Path) -> None:
         command = ["runuser", "-u", "postgres", "--", *command]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Cluster:
@@ -57,7 +52,7 @@ class Cluster:
         return self
 
     def start(self) -> None:
-        self.port = free_port()
+        [self.port] = free_ports(1)
         settings = f"-c fsync=off -c max_connections={self.connections}"
         options = f"-p {self.port} -h 127.0.0.1 -k {self.directory} {settings}"
         log = str(self.directory / "log")
@@ -67,6 +62,7 @@ class Cluster:
     def __exit__(self, *exception: object) -> None:
         command = [f"{self.tools}/pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop"]
         run(command, self.directory)
+        release([self.port])
         shutil.rmtree(self.directory)
 
     def url(self, name: str = "postgres") -> str:

@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import requests
 from gpubroker.supervise import die_with_parent
 
 from .invariants import Evidence, check_invariants, find_secrets, instants, with_data
+from .ports import free_ports, release
 from .stores import Postgresql, Sqlite, Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,17 +58,6 @@ def until(what: str, condition: Callable[[], object], seconds: float = PATIENCE)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
     return value
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def asked_for(offer_id: str) -> str:
@@ -170,8 +159,8 @@ class World:
         self.starts = 0
         self.api_key = f"canary-{secrets.token_hex(16)}"
         self.tensordock_key = f"canary-{secrets.token_hex(16)}"
-        ports = free_ports(4)
-        self.port, self.vastai_port, self.control_port, self.tensordock_port = ports
+        self.ports = free_ports(4)
+        self.port, self.vastai_port, self.control_port, self.tensordock_port = self.ports
         self.environment = surroundings(
             self.data,
             {
@@ -276,6 +265,7 @@ class World:
     def stop(self) -> None:
         for part in self.parts.values():
             part.kill()
+        release(self.ports)
         self.http.close()
 
     # -- the marketplace

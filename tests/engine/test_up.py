@@ -10,8 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from gpubroker.start import free_ports
 from gpubroker.supervise import django_command, kill_group
+from tests.ports import free_ports
 
 from .machine import Machine, alive, children, descendants, kill, until
 

@@ -18,7 +18,7 @@ from sessions.livetest_markdown import cell, markdown
 from sessions.models import Session
 from sessions.ssh import Check
 from tests.factories import make_attempt, make_health, make_offer, make_session
-from tests.world import ACCOUNT, World, free_ports, until
+from tests.world import ACCOUNT, World, until
 
 pytestmark = pytest.mark.xdist_group("livetest")
 LIMITS = ["--max-price=0.50", "--max-spend=1.00"]
@@ -28,15 +28,14 @@ class Markets(World):
     """Both marketplaces, TensorDock with the stale stock that it is known for; nothing else."""
 
     def start_simulator(self) -> None:
-        [port] = free_ports(1)
         self.environment |= {
             "TENSORDOCK_API_TOKEN": self.api_key,
-            "TENSORDOCK_BASE_URL": f"http://127.0.0.1:{port}",
+            "TENSORDOCK_BASE_URL": f"http://127.0.0.1:{self.tensordock_port}",
         }
         part = self.run(
             "simulator", sys.executable, "-m", "providers.simulator", "--steady-market",
             f"--clock={self.clock}", f"--data-dir={self.directory / 'sim'}",
-            f"--vastai-port={self.vastai_port}", f"--tensordock-port={port}",
+            f"--vastai-port={self.vastai_port}", f"--tensordock-port={self.tensordock_port}",
             f"--control-port={self.control_port}", f"--account={self.api_key}={ACCOUNT}",
         )  # fmt: skip
         until("the simulator is ready", lambda: "ready:" in part.text())
