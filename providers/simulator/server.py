@@ -50,15 +50,15 @@ class Options:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-dir", type=Path, required=True, help="where the world is kept")
-    parser.add_argument("--control-port", type=int, default=9900, help="0 = any free port")
-    parser.add_argument("--vastai-port", type=int, default=9901, help="0 = any free port")
-    parser.add_argument("--tensordock-port", type=int, help="0 = any free port; not served without")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--data-dir", type=Path, required=True, help="keeps the world")
+    parser.add_argument("--control-port", type=int, default=9900, help="default 9900, 0 = any")
+    parser.add_argument("--vastai-port", type=int, default=9901, help="default 9901, 0 = any")
+    parser.add_argument("--tensordock-port", type=int, help="0 = any; not served without")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
-        "--clock", type=float, default=1.0, help="1 to 100: waits are divided by it"
+        "--clock", type=float, default=1.0, help="1 to 100, default 1: how much faster time passes"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the stock and all chance")
+    parser.add_argument("--seed", type=int, default=1, help="of stock and chance, default 1")
     parser.add_argument("--steady-market", action="store_true", help="prices and offers stay")
     parser.add_argument(
         "--true-stock", action="store_true", help="all that TensorDock lists is really there"
@@ -66,7 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ssh-key-installs", action="store_true", help="TensorDock's ssh_key alone lets user in"
     )
-    parser.add_argument("--account", action="append", default=[], metavar="KEY=NUMBER")
+    parser.add_argument(
+        "--account",
+        action="append",
+        default=[],
+        metavar="KEY=NUMBER",
+        help="the account of an API key, such as secret=1001; may be repeated",
+    )
 
 
 def options_of(values: dict[str, object]) -> Options:

@@ -13,11 +13,18 @@ from gpubroker.start import join_simulator
 
 
 class Command(BaseCommand):
-    help = "Checks configuration, database, worker and credentials. Exit status 1 = a problem."
+    help = (
+        "Checks configuration, database, worker and credentials; each marketplace is asked once "
+        "whether it accepts its key. Nothing is rented. Exit status 1 = a problem."
+    )
     requires_system_checks: list[str] = []  # `make lint` runs them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON object for machines")
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help='for machines: {"ok": true, "findings": [{"name", "ok", "detail"}]}',
+        )
 
     def handle(self, *args: str, **options: object) -> None:
         join_simulator()

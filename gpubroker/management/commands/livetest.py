@@ -30,7 +30,11 @@ def dollars(text: str) -> Decimal:
 
 
 class Command(BaseCommand):
-    help = "Rents, checks, logs in and gives back on each marketplace. This costs real money."
+    help = (
+        "Rents, checks, logs in and gives back on each marketplace. This costs real money. "
+        "Ctrl-C gives everything back. Exit status 1 = not all passed. "
+        "Example: manage.py livetest --max-price 0.50 --max-spend 1.00"
+    )
     requires_system_checks: list[str] = []  # `make lint` runs them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -41,15 +45,23 @@ class Command(BaseCommand):
             help="all = every one that has a key (default)",
         )
         parser.add_argument(
-            "--max-price", type=dollars, required=True, help="USD per hour, disk included"
+            "--max-price",
+            type=dollars,
+            required=True,
+            metavar="USD",
+            help="per hour with the disk, such as 0.50: no dearer offer is rented",
         )
         parser.add_argument(
-            "--max-spend", type=dollars, required=True, help="USD; near it all is given back"
+            "--max-spend",
+            type=dollars,
+            required=True,
+            metavar="USD",
+            help="in all, such as 1.00: near it everything is given back",
         )
-        parser.add_argument("--gpu", default="", help='only this one, such as "RTX 4090"')
+        parser.add_argument("--gpu", default="", help='such as "RTX 4090" (default: any)')
         parser.add_argument("--json", action="store_true", help="the report as one JSON object")
-        parser.add_argument("--lock", type=int, help="internal: a lock that the page has taken")
-        parser.add_argument("--report", metavar="FILE", type=Path, help="also write it there")
+        parser.add_argument("--lock", type=int, help="only for the page: a lock that it has taken")
+        parser.add_argument("--report", metavar="FILE", type=Path, help="write it there as well")
 
     def handle(self, *args: str, **options: object) -> None:
         join_simulator()

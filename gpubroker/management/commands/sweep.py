@@ -11,7 +11,11 @@ from sessions.survey import Survey, rate, survey
 
 
 class Command(BaseCommand):
-    help = "Shows ours, orphans and foreign machines by the newest listing. Changes nothing."
+    help = (
+        "Shows the machines of the newest listing: of open sessions, orphans, foreign ones; each "
+        "with its id, state, USD per hour and label. Changes nothing, asks no marketplace. "
+        "Example: manage.py sweep --dry-run"
+    )
     requires_system_checks: list[str] = []  # `make lint` runs them
 
     def add_arguments(self, parser: ArgumentParser) -> None:

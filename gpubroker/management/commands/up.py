@@ -14,12 +14,21 @@ GRACE = 8.5  # seconds for an orderly stop; the promise is 10
 
 
 class Command(BaseCommand):
-    help = "Runs all of gpubroker: database, web, worker; without any key simulated marketplaces."
+    help = (
+        "Runs all of gpubroker until Ctrl-C: database, web, worker; without any key simulated "
+        "marketplaces, which cost nothing. Example: manage.py up --host 127.0.0.1 --port 8000"
+    )
     requires_system_checks: list[str] = []  # `make lint` runs them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--host", default=settings.HOST)
-        parser.add_argument("--port", type=int, default=settings.PORT)
+        parser.add_argument(
+            "--host",
+            default=settings.HOST,
+            help="address to listen on, 0.0.0.0 = any (default: GPUBROKER_HOST, %(default)s)",
+        )
+        parser.add_argument(
+            "--port", type=int, default=settings.PORT, help="(default: GPUBROKER_PORT, %(default)s)"
+        )
         parser.add_argument(
             "--web-only",
             action="store_true",

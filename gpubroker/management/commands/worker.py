@@ -9,14 +9,17 @@ from gpubroker.supervise import StopSignal
 
 
 class Command(BaseCommand):
-    help = "Runs and guards the background worker until SIGTERM."
+    help = (
+        "Runs and guards the background worker until SIGTERM. `manage.py up` runs one; more may "
+        "run on other machines with the same DATABASE_URL and keys."
+    )
     requires_system_checks: list[str] = []  # `make lint` runs them
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--cluster",
             action="store_true",
-            help="internal: the django-q2 cluster itself, without its guard",
+            help="only for the guard: the django-q2 cluster itself",
         )
 
     def handle(self, *args: str, cluster: bool, **options: object) -> None:

@@ -9,7 +9,10 @@ from providers.simulator import server
 
 
 class Command(BaseCommand):
-    help = "Run simulated GPU marketplaces with a real SSH server per instance."
+    help = (
+        "Runs simulated GPU marketplaces with a real SSH server per instance; for trying and "
+        "testing. Example: manage.py simulator --data-dir /tmp/market --tensordock-port 9902"
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
