@@ -28,8 +28,10 @@ TESTS = [  # what leans on the database itself: locks, triggers, compare-and-set
     "tests/web/commits_on_postgresql.py",
     "tests/web/test_bulk_stop.py",
     "tests/web/test_live.py",
+    "tests/web/test_sockets.py",
     "tests/web/test_launch.py",
     "tests/web/test_sessions_pages.py",
+    "tests/web/test_sessions_http.py",
     "tests/web/test_offers.py",
     "tests/web/test_offers_market.py::test_a_gpu_without_history_and_an_unknown_one",
 ]

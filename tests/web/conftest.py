@@ -1,7 +1,9 @@
+import time
+
 import pytest
 from django.test import Client
 
-from sessions import identity
+from sessions import identity, live, tailer
 from tests.factories import make_health, make_user
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -33,3 +35,16 @@ def person(db):
 def page(client: Client, person) -> Client:
     client.force_login(person, backend=BACKEND)
     return client
+
+
+@pytest.fixture
+def stream(monkeypatch):
+    """A stream of this test alone, driven by hand: nothing runs behind the test's back."""
+    # PostgreSQL: it would close the connection that holds the test's own transaction.
+    monkeypatch.setattr("channels.db.close_old_connections", lambda: None)
+    fresh = tailer.Tailer(totals_at=time.monotonic() + 3600)
+    monkeypatch.setattr(tailer, "tailer", fresh)
+    monkeypatch.setattr(tailer, "ensure", lambda: None)
+    live.watched.clear()
+    fresh.changed()
+    return fresh

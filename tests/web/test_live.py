@@ -9,81 +9,16 @@ import pytest
 from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
-from channels.testing import WebsocketCommunicator
-from django.conf import settings
-from django.contrib.auth.models import Permission
-from django.test import Client
-from django.urls import reverse
 from django.utils import timezone
 
-from gpubroker.asgi import application
-from providers import registry
-from sessions import commits, consumers, live, tailer
+from sessions import commits, live, tailer
 from sessions.models import Session
 from sessions.states import State
 from tests.factories import make_user
 from tests.web.scenes import build
+from tests.web.sockets import PATIENCE, change, login, opened, path_of, touch
 
-pytestmark = pytest.mark.django_db
-PATIENCE = 30
-
-
-@pytest.fixture(autouse=True)
-def stream(monkeypatch):
-    """A stream of this test alone, driven by hand: nothing runs behind the test's back."""
-    # PostgreSQL: it would close the connection that holds the test's own transaction.
-    monkeypatch.setattr("channels.db.close_old_connections", lambda: None)
-    fresh = tailer.Tailer(totals_at=time.monotonic() + 3600)
-    monkeypatch.setattr(tailer, "tailer", fresh)
-    monkeypatch.setattr(tailer, "ensure", lambda: None)
-    monkeypatch.setattr(registry, "names", lambda: ["vastai"])
-    live.watched.clear()
-    fresh.changed()
-    return fresh
-
-
-def login(user) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def socket(path: str, client: Client | None, origin: str = "http://127.0.0.1:8080"):
-    headers = [(b"origin", origin.encode())] if origin else []
-    if client:
-        cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
-        headers.append((b"cookie", f"{settings.SESSION_COOKIE_NAME}={cookie}".encode()))
-    return WebsocketCommunicator(application, path, headers=headers)
-
-
-async def opened(path: str, client: Client) -> tuple[WebsocketCommunicator, str]:
-    """An open socket and the present state that it got first."""
-    link = socket(path, client)
-    connected, _ = await link.connect(timeout=PATIENCE)
-    assert connected
-    return link, await link.receive_from(timeout=PATIENCE)
-
-
-async def closed_with(link: WebsocketCommunicator) -> int:
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        message = await link.receive_output(timeout=PATIENCE)
-        if message["type"] == "websocket.close":
-            return message["code"]
-    raise AssertionError("the socket stayed open")
-
-
-def touch(session: Session, **columns) -> None:
-    columns |= {"changed_at": timezone.now(), "version": session.version + 1}
-    Session.objects.filter(pk=session.pk).update(**columns)
-    session.refresh_from_db()
-
-
-change = database_sync_to_async(touch)
-
-
-def path_of(session: Session) -> str:
-    return f"/ws/sessions/{session.pk}/"
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("stream")]
 
 
 def test_the_present_state_comes_first_then_what_changes(stream):
@@ -352,125 +287,6 @@ def test_who_sees_all_hears_of_all(stream):
         assert 'id="totals"' in await link.receive_from(timeout=PATIENCE)
         assert session.code in await link.receive_from(timeout=PATIENCE)
         await link.disconnect()
-
-    run()
-
-
-@pytest.mark.parametrize("path", ["/ws/sessions/", "/ws/strip/"])
-@pytest.mark.parametrize("origin", ["http://evil.example.org", ""])
-def test_another_or_no_origin_is_refused(origin, path):
-    client = login(make_user())
-
-    @async_to_sync
-    async def run():
-        connected, _ = await socket(path, client, origin).connect(timeout=PATIENCE)
-        assert not connected
-
-    run()
-
-
-@pytest.mark.parametrize("path", ["/ws/nothing/", "/", "/ws/sessions/not-an-id/"])
-def test_an_address_that_nobody_knows_is_refused_and_breaks_nothing(path):
-    @async_to_sync
-    async def run():
-        connected, _ = await socket(path, None).connect(timeout=PATIENCE)
-        assert not connected
-
-    run()
-
-
-def test_without_a_login_and_for_foreign_sessions_it_closes():
-    session, _ = build("running", timezone.now())
-    stranger = login(make_user())
-
-    @async_to_sync
-    async def run():
-        own = path_of(session)
-        for path, client, code in (
-            ("/ws/strip/", None, 4401),
-            (own, None, 4401),
-            (own, stranger, 4404),
-        ):
-            link = socket(path, client)
-            await link.connect(timeout=PATIENCE)
-            assert await closed_with(link) == code
-            await link.disconnect()
-
-    run()
-    assert not +live.watched
-
-
-def test_whoever_sends_is_shown_out():
-    client = login(make_user())
-
-    @async_to_sync
-    async def run():
-        link, _ = await opened("/ws/sessions/", client)
-        await link.send_to(text_data="hello")
-        assert await closed_with(link) == 1008
-        await link.disconnect()
-
-    run()
-
-
-@pytest.mark.parametrize("loss", ["login", "password", "inactive"])
-def test_a_lost_login_closes_the_socket_at_the_next_beat(monkeypatch, loss):
-    monkeypatch.setattr(consumers, "BEAT_SECONDS", 0.01)
-    user = make_user(password="old")
-    client = login(user)
-
-    @database_sync_to_async
-    def lose():
-        if loss == "login":
-            client.session.flush()
-        elif loss == "password":
-            user.set_password("new")
-            user.save()
-        else:
-            user.is_active = False
-            user.save()
-
-    @async_to_sync
-    async def run():
-        link, _ = await opened("/ws/sessions/", client)
-        assert 'id="beat"' in await link.receive_from(timeout=PATIENCE)
-        await lose()
-        assert await closed_with(link) == 4401
-        await link.disconnect()
-
-    run()
-
-
-def test_a_lost_permission_closes_the_socket_at_the_next_beat(monkeypatch):
-    monkeypatch.setattr(consumers, "BEAT_SECONDS", 0.01)
-    session, _ = build("running", timezone.now())
-    viewer = make_user()
-    viewer.user_permissions.add(Permission.objects.get(codename="view_all_sessions"))
-    client = login(viewer)
-
-    @async_to_sync
-    async def run():
-        link, _ = await opened(path_of(session), client)
-        await database_sync_to_async(viewer.user_permissions.clear)()
-        assert await closed_with(link) == 4404
-        await link.disconnect()
-
-    run()
-
-
-def test_signing_out_closes_the_sockets_of_that_login_alone():
-    user = make_user()
-    here, elsewhere = login(user), login(user)
-
-    @async_to_sync
-    async def run():
-        link, _ = await opened("/ws/sessions/", here)
-        other, _ = await opened("/ws/sessions/", elsewhere)
-        await database_sync_to_async(here.post)(reverse("logout"))
-        assert await closed_with(link) == 4401
-        assert await other.receive_nothing(timeout=0.1)
-        await link.disconnect()
-        await other.disconnect()
 
     run()
 
