@@ -26,7 +26,7 @@ function localTime(element) {
   const time = ("seconds" in element.dataset ? exact : clock).format(at);
   const text = today ? time : `${day.format(at)}, ${time}`;
   if (element.textContent !== text) element.textContent = text;
-  element.title = at.toString();
+  element.title = `${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 
 function set(element, text) {
