@@ -162,6 +162,16 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     simulator.end()
 
 
+@pytest.fixture(scope="session")
+def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    """Its limits are seconds long, as the marketplace's are: also a busy machine meets them."""
+    directory = tmp_path_factory.mktemp("unhurried")
+    simulator = Simulator(directory, ("--clock", "1", "--steady-market", "--true-stock"))
+    simulator.start()
+    yield simulator
+    simulator.end()
+
+
 @pytest.fixture(autouse=True)
 def clean(request: pytest.FixtureRequest) -> Iterator[None]:
     """Faults and instances of one test do not reach the next."""

@@ -40,6 +40,9 @@ CREATES = [  # fault, status (0 = no answer), whether an instance exists afterwa
 ]
 
 
+HANG = 0.5  # seconds for an answer that never comes whole
+
+
 def attempt(simulator: Simulator, send: Callable[[], requests.Response]) -> Json:
     """{"status", "text"} of a call, status 0 when no whole answer came."""
     try:
@@ -49,11 +52,11 @@ def attempt(simulator: Simulator, send: Callable[[], requests.Response]) -> Json
     return {"status": answer.status_code, "text": answer.text}
 
 
-def put(simulator: Simulator, path: str, body: Json) -> requests.Response:
-    """Once, without redirects, with little patience."""
+def put(simulator: Simulator, path: str, body: Json, *, patience: float = 30) -> requests.Response:
+    """Once, without redirects."""
     return requests.put(
         simulator.vastai + path, json=body, headers={"Authorization": f"Bearer {OWNER}"},
-        timeout=(30, 0.5), allow_redirects=False,
+        timeout=(30, patience), allow_redirects=False,
     )  # fmt: skip
 
 
@@ -64,7 +67,9 @@ def test_creates(simulator: Simulator, fault: str, status: int, exists: bool) ->
     simulator.fault("create", fault, offer_id=str(number))
     body = {"image": "example/image:1", "disk": 10, "label": label}
     time.sleep(4.5 / 50)  # the endpoint's interval
-    seen = attempt(simulator, lambda: put(simulator, f"/api/v0/asks/{number}/", body))
+    patience = 30 if status else HANG
+    path = f"/api/v0/asks/{number}/"
+    seen = attempt(simulator, lambda: put(simulator, path, body, patience=patience))
     assert seen["status"] == status
     found = [i for i in simulator.ask("/ledger")["instances"] if i["label"] == label]
     assert len(found) == exists
@@ -101,9 +106,8 @@ def test_a_late_effect_comes_after_the_client_left(simulator: Simulator) -> None
     simulator.fault("create", "late", seconds=50)
     body = {"image": "x", "label": simulator.label(), "disk": 10}
     time.sleep(4.5 / 50)
-    assert (
-        attempt(simulator, lambda: put(simulator, f"/api/v0/asks/{number}/", body))["status"] == 0
-    )
+    path = f"/api/v0/asks/{number}/"
+    assert attempt(simulator, lambda: put(simulator, path, body, patience=0.5))["status"] == 0
 
     def look() -> bool:
         return body["label"] in [i["label"] for i in simulator.ask("/ledger")["instances"]]
