@@ -7,6 +7,7 @@ from .base import BadResponse
 from .http import Answer
 
 Json = Mapping[str, object]
+UNEXPLAINED = "without an explanation"  # then the words are ours
 
 
 def as_object(answer: Answer) -> Json:
@@ -32,4 +33,4 @@ def plain(answer: Answer) -> str:
 
 
 def message(answer: Answer) -> str:
-    return (words(answer) or plain(answer) or f"HTTP {answer.status} without an explanation")[:500]
+    return (words(answer) or plain(answer) or f"HTTP {answer.status} {UNEXPLAINED}")[:500]

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from django.urls import reverse
 
@@ -12,10 +11,10 @@ from providers import catalog, registry
 from providers.models import ProviderHealth
 from providers.waits import span
 
-from . import audit, audit_watch, identity, labels, page, switch
+from . import audit, audit_watch, identity, labels, money, page, switch
 from .models import Attempt, Heartbeat, Session, SessionQuerySet
 from .orphans import Orphan, orphans
-from .rules import ABSENCES_VANISHED, PRICE_TOLERANCE, RULES
+from .rules import ABSENCES_VANISHED, RULES
 from .states import Resolution, State
 from .survey import Survey, survey
 from .templatetags.figures import rate
@@ -266,7 +265,7 @@ def running(session: Session, attempt: Attempt | None, now: datetime) -> Found:
         return "switch", BAD, text, attempt.switch_at - switch.WARN_BEFORE
     if session.host_key_changed:
         return "hostkey", BAD, "the SSH host key changed", session.unreachable_since
-    if attempt and dearer(attempt):
+    if attempt and money.dearer(attempt):
         text = f"billed {rate(attempt.actual_price_per_hour)} an hour, agreed were "
         return "price", WARN, text + rate(attempt.price_per_hour), since_when(attempt)
     if session.unreachable_since:
@@ -275,12 +274,6 @@ def running(session: Session, attempt: Attempt | None, now: datetime) -> Found:
         text = f"idle; stops at {session.idle_stops_at:%H:%M} UTC unless it is used"
         return "idle", WARN, text, session.idle_warned_at
     return None
-
-
-def dearer(attempt: Attempt) -> bool:
-    """Its price rose after it was handed out: no reason to destroy it (I15), but to be told."""
-    most = attempt.price_per_hour * Decimal(PRICE_TOLERANCE) + Decimal("0.0001")
-    return (attempt.actual_price_per_hour or 0) > most
 
 
 def since_when(attempt: Attempt) -> datetime | None:

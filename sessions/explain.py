@@ -115,6 +115,14 @@ NO_GPU = Reason(
     "Usually the driver is missing: try another image or offer.",
 )
 
+LAST_TRY = {  # outcome of a create, where nothing else says why there was no machine
+    "offer_gone": "The last try: the offer was gone.",
+    "leftover": "The last try: refused, but a machine was left behind.",
+    "unknown": "The last try: no clear answer, and no machine appeared.",
+    "rate": "The last try: too many requests at that time.",
+    "not_sent": "The last try: the request could not be sent.",
+}
+
 
 def reason(word: str) -> Reason:
     """Every reason has words; an unknown one is shown as it is."""
@@ -128,6 +136,12 @@ def why(session: Session) -> Reason:
     if session.reason == "ssh_timeout" and session.ssh_key_at:
         return NO_GPU
     return reason(session.reason)
+
+
+def meaning(session: Session, outcome: str) -> str:
+    """What its reason means; `outcome` of its newest create call, empty = none."""
+    tried = session.reason in ("no_offers", "not_created") and outcome
+    return f"{why(session).meaning} {LAST_TRY.get(outcome, '') if tried else ''}".strip()
 
 
 STATES: dict[str, str] = {

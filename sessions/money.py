@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from .models import Attempt, Session
+from .rules import PRICE_TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,12 @@ def _at_most(
 
 def price(attempt: Attempt) -> Decimal:
     return attempt.actual_price_per_hour or attempt.price_per_hour
+
+
+def dearer(attempt: Attempt) -> bool:
+    """Its price rose after it was handed out: no reason to destroy it (I15), but to be told."""
+    most = attempt.price_per_hour * Decimal(PRICE_TOLERANCE) + Decimal("0.0001")
+    return (attempt.actual_price_per_hour or 0) > most
 
 
 def is_billing(attempt: Attempt) -> bool:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from providers import registry
+from providers.replies import UNEXPLAINED
 from providers.usage import MAX_HOURS
 from providers.waits import span
 
@@ -110,6 +111,8 @@ SILENT = ("unknown", "not_sent")  # outcomes of a create whose words are ours
 def speaker(session: Session, attempt: Attempt | None, provider: str) -> str:
     """Who said what stands beside the reason; empty = we did."""
     answered = attempt is not None and attempt.outcome not in SILENT
+    if session.reason_text.endswith(UNEXPLAINED):
+        return ""
     if session.reason in MACHINE_SAID or (session.reason in CREATE_SAID and answered):
         return provider
     return "SSH" if session.reason in SSH_SAID else ""
@@ -189,6 +192,15 @@ def running_notice(
             advice="gpubroker runs nothing on it any more. Stop it unless you know why.",
             money=running_words(cost),
         )
+    if attempt and money.dearer(attempt):
+        return Notice(
+            tone="warn",
+            title="The price has risen",
+            text=f"{provider} bills {rate(attempt.actual_price_per_hour)} an hour; agreed were "
+            f"{rate(attempt.price_per_hour)}. The machine is not taken away for that.",
+            advice="Stop it if that is too much.",
+            money=running_words(cost),
+        )
     if session.unreachable_since:
         return Notice(
             tone="warn",
@@ -220,6 +232,10 @@ def reported(attempt: Attempt | None, provider: str) -> str:
     return "" if runs else f" {provider} reports the machine as “{state}”."
 
 
+def meaning(session: Session, attempt: Attempt | None) -> str:
+    return explain.meaning(session, attempt.outcome if attempt else "")
+
+
 def headline(session: Session) -> str:
     """Of a session that has failed, or is lost."""
     what = explain.why(session).title
@@ -238,7 +254,7 @@ def stopping_notice(
     return Notice(
         tone="bad" if bad or late else "warn",
         title=f"{what}, but it is not gone yet" if late else what,
-        text=f"{why.meaning} {next_step(attempt, provider)}".strip(),
+        text=f"{meaning(session, attempt)} {next_step(attempt, provider)}".strip(),
         words=session.reason_text or refused,
         speaker=speaker(session, attempt, provider) if session.reason_text else provider,
         advice=f"{why.advice if bad else ''} {by_hand}".strip(),
@@ -271,7 +287,8 @@ def ended_notice(
     return Notice(
         tone="bad" if bad else "ok",
         title=headline(session) if bad else well,
-        text=f"{why.meaning if bad else why.title + '.'} {proof_words(attempt, provider)}",
+        text=f"{meaning(session, attempt) if bad else why.title + '.'} "
+        f"{proof_words(attempt, provider)}",
         words=session.reason_text,
         speaker=speaker(session, attempt, provider),
         proof=proof(attempt) if existed else (),
