@@ -227,6 +227,7 @@ def test_htmx_gets_the_results_alone_and_a_clean_address(page, installed) -> Non
     answer = page.get("/?gpu=rtx4090&count=&price=", headers={"HX-Request": "true"})
     text = answer.content.decode()
     assert "<html" not in text and 'id="results"' in text and 'hx-swap-oob="true"' in text
+    assert '<span id="sheet-count" hx-swap-oob="true">1</span>' in text  # below the filters
     assert answer["HX-Push-Url"] == "/?gpu=RTX+4090"
     again = {"HX-Request": "true", "HX-Current-URL": "http://testserver/?gpu=RTX+4090"}
     assert "HX-Push-Url" not in page.get("/?gpu=RTX+4090", headers=again)
