@@ -18,7 +18,8 @@ from playwright.sync_api import Page
 from bench.first_figures import TICKS
 from bench.offers import OFFERS, say
 from tests.browser import chromium
-from tests.world import ROOT, World, descendants, make_template, surroundings, until
+from tests.processes import ROOT, descendants, make_template, surroundings, until
+from tests.world import World
 
 TIMES = 20
 MOMENTS = ("answered", "swapped", "painted")

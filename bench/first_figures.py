@@ -16,7 +16,8 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from tests.browser import PATIENCE, chromium
-from tests.world import Part, World, until
+from tests.processes import Part, until
+from tests.world import World
 
 IDLE_SECONDS = 30.0
 TICKS = 100  # of /proc/<pid>/stat in a second

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from bench.offers import say
 from tests.browser import chromium
-from tests.world import ROOT, World, make_template
+from tests.processes import ROOT, make_template
+from tests.world import World
 
 DESK = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {

@@ -8,13 +8,10 @@ import json
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import requests
@@ -23,11 +20,9 @@ from gpubroker.supervise import die_with_parent
 
 from .invariants import Evidence, check_invariants, find_secrets, instants, with_data
 from .ports import free_ports, release
-from .stores import Postgresql, Sqlite, Store
+from .processes import PATIENCE, SECRET_KEY, Part, Template, surroundings, until
+from .stores import Sqlite, Store
 
-ROOT = Path(__file__).resolve().parent.parent
-SECRET_KEY = "only-for-tests-" + "0123456789abcdefghij" * 3
-ENCRYPTION_KEY = "b25seS1mb3ItdGVzdHMtMDEyMzQ1Njc4OTAxMjM0NTY="
 ACCOUNT, OTHER_ACCOUNT = "4711", "4712"
 PROVIDERS = ("vastai", "tensordock")
 ZOO = {"vastai": "H100 SXM", "tensordock": "h100-sxm5-80gb"}  # GPUs that no test rents
@@ -35,111 +30,16 @@ TERMS = {
     "vastai": {"image": "nvidia/cuda:12.4.1-devel-ubuntu22.04", "disk_gb": 16},
     "tensordock": {"image": "ubuntu2404_ml_pytorch", "disk_gb": 100},
 }
-PATIENCE = 120.0  # seconds
-OURS = ("GPUBROKER_", "VASTAI_", "VAST_", "TENSORDOCK_", "DEPLOYMENT_ID", "DATABASE_URL")
-FIRST_STEPS = """
-import django
-from django.core.management import call_command
-
-django.setup()
-call_command("migrate", verbosity=0)
-call_command("collectstatic", verbosity=0, interactive=False)
-call_command("signin_link")
-"""
+INSTANTS = (  # columns of sessions and attempts
+    "created_at", "sent_at", "answered_at", "resolved_at", "gone_at",
+    "ready_at", "ended_at", "expires_at", "destroy_accepted_at", "first_absence_at",
+)  # fmt: skip
 DEAD_LABEL = "gb1-{}-aaaabbbbccccdddd-1-00000000"
-
-
-def until(what: str, condition: Callable[[], object], seconds: float = PATIENCE) -> object:
-    """The first truthy value; AssertionError with the last value when there is none in time."""
-    end, pause = time.monotonic() + seconds, 0.05
-    while not (value := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:.0f} s: {what} (last: {value!r})")
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.5)
-    return value
 
 
 def asked_for(offer_id: str) -> str:
     """The offer as the simulator names it: of TensorDock the place and GPU, whatever the way in."""
     return "/".join(offer_id.split(":")[:2])
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below this one."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    below = [int(child) for child in text.split()]
-    return below + [each for child in below for each in descendants(child)]
-
-
-@dataclass
-class Part:
-    """One process that the world started, in a session of its own."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def pids(self) -> list[int]:
-        return [self.pid, *descendants(self.pid)]
-
-    def kill(self) -> None:
-        """SIGKILL to all of it at one moment, as when the power fails."""
-        for pid in self.pids():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self.process.wait()
-
-    def text(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-
-@dataclass(frozen=True)
-class Template:
-    """A migrated database with an administrator, static files, and her one-time link's path."""
-
-    data: Path
-    signin: str
-    store: Sqlite | Postgresql
-
-
-def make_template(directory: Path, store: Postgresql | None = None) -> Template:
-    """In that store, or in a file."""
-    data = directory / "data"
-    environment = surroundings(data, store.environment if store else {})
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_STEPS],
-        env=environment, cwd=directory, check=True, timeout=PATIENCE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    signin = re.search(rb"https?://[^/]+(/\S+)", done.stdout)
-    assert signin
-    return Template(data, signin[1].decode(), store or Sqlite(data))
-
-
-def surroundings(data: Path, extra: dict[str, str]) -> dict[str, str]:
-    """The environment of a process: nothing of the developer's, our fixed secrets."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return clean | {
-        "DJANGO_SETTINGS_MODULE": "gpubroker.settings",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-        "GPUBROKER_DATA_DIR": str(data),
-        "GPUBROKER_SECRET_KEY": SECRET_KEY,
-        "GPUBROKER_ENCRYPTION_KEY": ENCRYPTION_KEY,
-        "GPUBROKER_LAUNCHES_PER_MINUTE": "100000",  # tests launch in bulk
-        "GPUBROKER_LAUNCHES_PER_HOUR": "100000",
-        "GPUBROKER_KEY_DOWNLOADS_PER_HOUR": "100000",
-        **extra,
-    }
 
 
 class World:
@@ -431,21 +331,9 @@ class World:
 
     def evidence(self, audit_verdict: str | None = None) -> Evidence:
         """Rows first: what they call gone must be gone in the ledger that is read later."""
-        at = (
-            "created_at",
-            "sent_at",
-            "answered_at",
-            "resolved_at",
-            "gone_at",
-            "ready_at",
-            "ended_at",
-            "expires_at",
-            "destroy_accepted_at",
-            "first_absence_at",
-        )
         return Evidence(
-            sessions=instants(self.rows("SELECT * FROM gpu_sessions_session"), *at),
-            attempts=instants(self.rows("SELECT * FROM gpu_sessions_attempt"), *at),
+            sessions=instants(self.rows("SELECT * FROM gpu_sessions_session"), *INSTANTS),
+            attempts=instants(self.rows("SELECT * FROM gpu_sessions_attempt"), *INSTANTS),
             audit=instants(
                 with_data(self.rows("SELECT * FROM gpu_sessions_auditevent ORDER BY sequence")),
                 "at",

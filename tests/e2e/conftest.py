@@ -4,7 +4,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.world import Template, World, make_template
+from tests.processes import Template, make_template
+from tests.world import World
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from playwright.sync_api import Page, expect
 
 from sessions import keys
 from tests.browser import PATIENCE, Watched, chromium, heard
-from tests.world import World, until
+from tests.processes import until
+from tests.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("browser")]
 

@@ -7,7 +7,8 @@ import pytest
 
 from providers.dead_man import GRACE_SECONDS
 from tests.invariants import instants
-from tests.world import PATIENCE, World, until
+from tests.processes import PATIENCE, until
+from tests.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("dead-man")]
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.processes import Template, until
 from tests.prove.stage import Neighbour, Stage
-from tests.world import PROVIDERS, Template, until
+from tests.world import PROVIDERS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("doubt")]
 

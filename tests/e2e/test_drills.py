@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tests.invariants import instants
-from tests.world import World, until
+from tests.processes import until
+from tests.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("drills")]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import PROVIDERS, World, descendants, until
+from tests.processes import descendants, until
+from tests.world import PROVIDERS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("kills")]
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.world import World, until
+from tests.processes import until
+from tests.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("many")]
 

@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import PATIENCE, chromium, heard
-from tests.world import World, until
+from tests.processes import until
+from tests.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("reconnect")]
 

@@ -18,7 +18,8 @@ from sessions.livetest_markdown import cell, markdown
 from sessions.models import Session
 from sessions.ssh import Check
 from tests.factories import make_attempt, make_health, make_offer, make_session
-from tests.world import ACCOUNT, World, until
+from tests.processes import until
+from tests.world import ACCOUNT, World
 
 pytestmark = pytest.mark.xdist_group("livetest")
 LIMITS = ["--max-price=0.50", "--max-spend=1.00"]

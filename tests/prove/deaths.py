@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from itertools import cycle, product
 from pathlib import Path
 
+from tests.processes import until
 from tests.prove.crash_hook import TIMED_OUT
 from tests.prove.nursery import Child
 from tests.prove.runs import DATABASES, PROVIDERS, SECONDS, WORKER, Run
-from tests.world import until
 
 KILLED = -signal.SIGKILL
 PAUSE = 45  # seconds: three times the time for which a worker holds a session

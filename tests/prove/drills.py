@@ -20,10 +20,11 @@ from html import unescape
 from pathlib import Path
 
 from tests.postgresql import Cluster
+from tests.processes import Template, make_template, until
 from tests.prove import figures, measure
 from tests.prove.stage import Neighbour, Stage
 from tests.stores import Postgresql
-from tests.world import PROVIDERS, Template, make_template, until
+from tests.world import PROVIDERS
 
 CLOCK = 10
 SOON = 120  # simulated seconds from the trouble to the alert on record

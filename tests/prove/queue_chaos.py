@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.postgresql import Cluster
+from tests.processes import Template, make_template
 from tests.prove.figures import record
 from tests.prove.runs import DATABASES
 from tests.stores import Postgresql
-from tests.world import Template, World, make_template
+from tests.world import World
 
 SESSIONS, PATIENCE = 4, 240  # seconds
 LATER = {"sqlite": "datetime('now', '+7 seconds')", "postgresql": "now() + interval '7 seconds'"}

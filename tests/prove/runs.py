@@ -13,9 +13,10 @@ from pathlib import Path
 
 from tests.invariants import Evidence, check_invariants
 from tests.postgresql import Cluster
+from tests.processes import Part, Template, make_template
 from tests.prove.nursery import Child, Nursery, both
 from tests.stores import Postgresql
-from tests.world import DEAD_LABEL, Part, Template, World, make_template
+from tests.world import DEAD_LABEL, World
 
 CLOCK = 20
 SECONDS = 480  # for one run to come to rest on a busy machine

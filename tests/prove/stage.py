@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tests.invariants import MUTATIONS, Evidence, Row, find_secrets, instants, with_data
 from tests.postgresql import programs
+from tests.processes import Template, until
 from tests.stores import Postgresql, Sqlite
-from tests.world import PROVIDERS, Template, World, until
+from tests.world import PROVIDERS, World
 
 SLICE_BEATS = timedelta(seconds=1.5)  # after the worker has asked for its slices
 
