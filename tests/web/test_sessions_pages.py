@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from providers import registry
 from sessions import audit, compared, explain, live, overview
-from sessions.models import Session
+from sessions.models import Session, Sighting
 from sessions.states import State
 from tests.factories import make_attempt, make_session, make_user
 from tests.web.scenes import HOST_KEY, SCENES, build
@@ -260,6 +260,87 @@ TROUBLES = """no_offers no_funds boot_timeout ssh_refused wrong_hardware price_b
 def test_each_trouble_says_what_happened_what_it_costs_and_what_next(scene):
     told = context_of(scene)["notice"]
     assert told.title and told.text and told.money and told.advice
+
+
+def notice_of(scene: str, attempt: dict | None = None, **fields):
+    now = timezone.now()
+    session, attempts = build(scene, now, **fields)
+    for name, value in (attempt or {}).items():
+        setattr(attempts[-1], name, value)
+        attempts[-1].save()
+    return live.session_context(session, now)["notice"]
+
+
+def test_only_the_chosen_offer_is_no_matter_of_ceilings():
+    notice = notice_of("no_offers", fallback="none")
+    assert notice.title == "Failed: the chosen offer gave no machine"
+    assert "Only this offer was to be tried. The last try: the offer was gone." in notice.text
+    assert "ceiling" not in notice.advice
+    session = Session.objects.get()
+    assert live.session_context(session, timezone.now())["timeline"] == []
+    assert overview.row(session, timezone.now()).line == "The chosen offer gave no machine"
+
+
+def test_a_gpu_that_does_not_show_is_no_matter_of_ssh():
+    seen = {"reason": "ssh_timeout", "ssh_key_at": timezone.now()}
+    assert "GPU could not be checked" in notice_of("ssh_refused", **seen).title
+    assert "SSH did not answer" in notice_of("ssh_refused", reason="ssh_timeout").title
+
+
+@pytest.mark.parametrize(
+    ("attempt", "speaker"),
+    [
+        ({"outcome": "offer_gone"}, "Vast.ai"),
+        ({"outcome": "unknown"}, ""),  # the words are those of our client
+        ({"outcome": "not_sent"}, ""),
+    ],
+)
+def test_nobody_is_quoted_with_words_of_ours(attempt, speaker):
+    assert notice_of("no_offers", attempt).speaker == speaker
+    assert (
+        notice_of("no_offers", attempt, reason_text="HTTP 502 without an explanation").speaker == ""
+    )
+
+
+def test_a_stop_that_takes_long_says_so_and_what_one_can_do():
+    long = timezone.now() - timedelta(minutes=10)
+    refused = {"destroy_message": "Internal Server Error", "destroy_accepted_at": None}
+    notice = notice_of("stopping", refused | {"destroy_tries": 9}, state_since=long)
+    assert (notice.tone, notice.words) == ("bad", "Internal Server Error")
+    assert notice.title == "Stopped on request, but it is not gone yet"
+    assert "destroy it at Vast.ai" in notice.advice and "try 9" in notice.text
+    held = {"destroy_message": "refused: another account", "destroy_tries": 0}
+    notice = notice_of("stopping", refused | held)
+    assert notice.title == "Stopped on request" and "cannot be destroyed just now" in notice.text
+
+
+def test_what_does_not_run_at_the_marketplace_is_told():
+    assert (
+        "Vast.ai reports the machine as “exited”."
+        in notice_of("unreachable", {"raw_state": "exited"}).text
+    )
+    assert "reports" not in notice_of("unreachable").text
+
+
+def test_a_price_that_rises_later_is_told_with_both_figures():
+    notice = notice_of("running", {"actual_price_per_hour": Decimal("0.9")})
+    assert (notice.tone, notice.title) == ("warn", "The price has risen")
+    assert "bills $0.900 an hour; agreed were $0.408" in notice.text
+
+
+def test_a_machine_that_came_late_is_told_with_its_attempt():
+    now = timezone.now()
+    session, [attempt] = build("no_offers", now)
+    attempt.outcome = "unknown"
+    attempt.save()
+    assert "nothing was charged" in live.session_context(session, now)["notice"].money
+    seen = {"provider": "vastai", "instance_id": "31255099", "label": attempt.label}
+    late = Sighting.objects.create(**seen, first_seen_at=now, last_seen_at=now)
+    found = live.session_context(session, now)
+    assert "see its attempt" in found["notice"].money
+    assert found["attempts"][0].verdict == "came late"
+    Sighting.objects.filter(pk=late.pk).update(gone_at=now)
+    assert live.session_context(session, now)["attempts"][0].verdict == "came late, gone"
 
 
 def test_queries_do_not_grow_with_attempts_and_events(django_assert_num_queries):
