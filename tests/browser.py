@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from playwright.sync_api import ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -58,18 +58,33 @@ class Watched:
 
 
 @contextmanager
-def chromium(allowed: str, **options: object) -> Iterator[Watched]:
-    """Options are those of a Playwright context."""
+def started() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        context = browser.new_context(**options)
-        context.set_default_timeout(PATIENCE)
-        context.add_init_script(WATCH)
-        watched = Watched(context.new_page(), allowed)
-        context.on("console", watched.console)  # of every page
-        context.on("weberror", lambda error: watched.troubles.append(f"script: {error.error}"))
-        context.on("request", watched.request)
         try:
-            yield watched
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def watched(browser: Browser, allowed: str, **options: object) -> Iterator[Watched]:
+    """A page in a context of its own, with those options of a Playwright context."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    context.add_init_script(WATCH)
+    seen = Watched(context.new_page(), allowed)
+    context.on("console", seen.console)  # of every page
+    context.on("weberror", lambda error: seen.troubles.append(f"script: {error.error}"))
+    context.on("request", seen.request)
+    try:
+        yield seen
+    finally:
+        context.close()
+
+
+@contextmanager
+def chromium(allowed: str, **options: object) -> Iterator[Watched]:
+    """The same in a browser of its own."""
+    with started() as browser, watched(browser, allowed, **options) as seen:
+        yield seen
