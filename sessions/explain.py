@@ -118,7 +118,7 @@ NO_GPU = Reason(
 LAST_TRY = {  # outcome of a create, where nothing else says why there was no machine
     "offer_gone": "The last try: the offer was gone.",
     "leftover": "The last try: refused, but a machine was left behind.",
-    "unknown": "The last try: no clear answer, and no machine appeared.",
+    "unknown": "The last try: no clear answer, and no machine appeared in time.",
     "rate": "The last try: too many requests at that time.",
     "not_sent": "The last try: the request could not be sent.",
 }

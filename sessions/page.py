@@ -27,6 +27,7 @@ from .templatetags.figures import rate
 from .tries import attempt_line, name, place, proof, refusal
 
 ENDS_SOON = timedelta(minutes=15)
+CAME_LATE = "A machine turned up later all the same: see its attempt."
 NO_LATE: Mapping[str, Sighting] = MappingProxyType({})
 MEMORY_GB = 1024
 TONES: dict[str, str] = {
@@ -92,6 +93,7 @@ def context(
         "problems": session.found.get("problems", []),
         "attempts": [attempt_line(a, session, late.get(a.label)) for a in attempts],
         "cost": cost,
+        "came_late": bool(late),
         "switch": switch.own_end(session, attempt),
         "ends_soon": session.is_open and session.expires_at - now < ENDS_SOON,
         "can_stop": session.state not in (State.STOPPING, State.ENDED),
@@ -284,11 +286,11 @@ def ended_notice(
     bad = session.outcome in (Outcome.FAILED, Outcome.LOST)
     existed = attempt is not None and bool(attempt.instance_id)
     well = "Confirmed gone" if existed else "Ended: nothing was created"
+    left = CAME_LATE if late else proof_words(attempt, provider)
     return Notice(
         tone="bad" if bad else "ok",
         title=headline(session) if bad else well,
-        text=f"{meaning(session, attempt) if bad else why.title + '.'} "
-        f"{proof_words(attempt, provider)}",
+        text=f"{meaning(session, attempt) if bad else why.title + '.'} {left}",
         words=session.reason_text,
         speaker=speaker(session, attempt, provider),
         proof=proof(attempt) if existed else (),
@@ -299,7 +301,7 @@ def ended_notice(
 
 def final_words(cost: money.Cost, late: bool) -> str:
     if late:
-        return "A machine turned up late, see its attempt: what that cost is not counted here."
+        return "What the late machine cost is not counted here."
     if not cost.so_far:
         return "Nothing is billed, and nothing was charged."
     return f"Nothing is billed any more. It cost {dollars(cost.so_far)} by our count."

@@ -337,7 +337,7 @@ def test_a_machine_that_came_late_is_told_with_its_attempt():
     seen = {"provider": "vastai", "instance_id": "31255099", "label": attempt.label}
     late = Sighting.objects.create(**seen, first_seen_at=now, last_seen_at=now)
     found = live.session_context(session, now)
-    assert "see its attempt" in found["notice"].money
+    assert "see its attempt" in found["notice"].text and found["came_late"]
     assert found["attempts"][0].verdict == "came late"
     Sighting.objects.filter(pk=late.pk).update(gone_at=now)
     assert live.session_context(session, now)["attempts"][0].verdict == "came late, gone"
