@@ -55,6 +55,7 @@ class World:
         self.data.mkdir(parents=True)
         self.store: Store = template.store.copy_to(self.data) if template else Sqlite(self.data)
         self.simulated = directory / "simulator"  # where the simulator keeps its world
+        self.simulator_options: tuple[str, ...] = ()
         self.parts: dict[str, Part] = {}
         self.starts = 0
         self.api_key = f"canary-{secrets.token_hex(16)}"
@@ -115,6 +116,7 @@ class World:
             f"--vastai-port={self.vastai_port}", f"--tensordock-port={self.tensordock_port}",
             f"--control-port={self.control_port}", f"--account={self.tensordock_key}={ACCOUNT}",
             f"--account={self.api_key}={ACCOUNT}", f"--account=other={OTHER_ACCOUNT}",
+            *self.simulator_options,
         )  # fmt: skip
         ready = until("the simulator is ready", lambda: re.search(r"ready: (.*)", part.text()))
         assert self.ask("/__sim__")["nonce"] == json.loads(ready[1])["nonce"], "not our simulator"

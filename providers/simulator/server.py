@@ -47,6 +47,7 @@ class Options:
     true_stock: bool = False
     ssh_key_installs: bool = False
     account: Sequence[str] = ()  # "key=number"
+    machines: int | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ssh-key-installs", action="store_true", help="TensorDock's ssh_key alone lets user in"
+    )
+    parser.add_argument(
+        "--machines", type=int, help="at most so many at each marketplace; default: all"
     )
     parser.add_argument(
         "--account",
@@ -124,6 +128,7 @@ async def run(options: Options) -> None:
     world = World(
         store, clock=options.clock, seed=options.seed, accounts=accounts_of(options.account),
         now=time.time(), reserve_port=farm.reserve, steady=options.steady_market, host=options.host,
+        most=options.machines,
     )  # fmt: skip
     log = WireLog(options.data_dir)
     world.switches = switches_of(options)

@@ -178,7 +178,8 @@ class Farm:
         self.random = SystemRandom()
 
     def reserve(self) -> int:
-        for port in self.random.sample(PORTS, len(PORTS)):
+        start = self.random.randrange(len(PORTS))
+        for port in (*PORTS[start:], *PORTS[:start]):
             try:
                 self.held[port] = bind(self.host, port, again=False)
             except OSError as problem:

@@ -46,7 +46,9 @@ class World:
     def __init__(
         self, store: Store, *, clock: float, seed: int, accounts: dict[str, str], now: float,
         reserve_port: Callable[[], int], steady: bool = False, host: str = "127.0.0.1",
+        most: int | None = None,
     ) -> None:  # fmt: skip
+        """`most`: machines of each marketplace."""
         self.store = store
         self.clock = clock
         self.accounts = accounts  # API key -> account
@@ -59,7 +61,7 @@ class World:
             "since": now,
             "serial": 0,
         }
-        self.steady = steady
+        self.steady, self.most = steady, most
         self.switches: Record = {}  # what an operator may turn, see control
         self.random = Random(f"{seed} {now}")
         self.next_drift = now
@@ -105,7 +107,7 @@ class World:
     def stock(self, provider: str) -> dict[str, Machine]:
         if provider not in self.stocks:
             seed = int(str(self.meta["seed"])) + sum(provider.encode())
-            machines = {item.machine_id: item for item in BUILDERS[provider](seed)}
+            machines = {m.machine_id: m for m in BUILDERS[provider](seed)[: self.most]}
             for key, record in self.store.all(f"machine {provider}").items():
                 machines[key].price = float(str(record["price"]))
                 machines[key].listed = bool(record["listed"])

@@ -1,10 +1,11 @@
 """Starts many short-lived Python processes at a fraction of the price: forks with the big
-libraries already loaded. The settings are read by each child for itself.
+libraries and the simulator already loaded. The settings are read by each child for itself.
 
     python -m tests.prove.nursery      commands on stdin, births and ends on stdout, one JSON a line
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -22,7 +23,8 @@ from gpubroker.supervise import die_with_parent
 
 LIBRARIES = (
     "aiohttp.web asyncssh daphne.server django.core.serializers django.db.models django.forms "
-    "django.http django.template.defaulttags django.urls fabric psycopg requests "
+    "django.http django.template.defaulttags django.urls fabric psycopg providers.simulator.server "
+    "requests "
     "twisted.internet.asyncioreactor"
 )
 
@@ -137,6 +139,7 @@ def reap(living: dict[int, int]) -> None:
 def main() -> None:
     for name in LIBRARIES.split():
         importlib.import_module(name)
+    gc.freeze()  # what is shared with the children is neither searched nor copied by them
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)

@@ -25,6 +25,7 @@ DATABASES = ("sqlite", "postgresql")
 AT_ONCE = 10  # they wait most of the time
 CONNECTIONS = 200
 LABELS = ("", DEAD_LABEL.format("0123456789"))  # of strangers on the account
+FEW = ("--machines=60",)  # offers for one session; each reading of all costs processor time
 WORKER = "tests.prove.lone_worker"
 
 
@@ -36,6 +37,7 @@ class Run(World):
     ) -> None:
         super().__init__(directory, yard.templates[database], CLOCK)
         self.nursery = yard.nursery
+        self.simulator_options = FEW
         self.provider, self.database = provider, database
         self.workers: list[Child] = []
         self.log, self.mark = directory / "worker.txt", directory / "struck"
