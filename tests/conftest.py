@@ -11,8 +11,8 @@ from tests.audit_tools import flushable_audit, no_old_anchor  # noqa: F401  fixt
 
 LOOPBACK = ("127.", "::1", "localhost")
 LONGEST_FIRST = (  # groups of tests, so that none of them is left alone at the end
-    "many", "livetest", "kills", "accessibility", "dead-man", "lost-answers", "browser", "drills",
-    "flows", "reconnect", "postgresql", "engine", "doubt", "idle",
+    "lost-answers", "drills", "dead-man", "many", "accessibility", "failure pages", "livetest",
+    "browser", "flows", "page flows", "doubt", "reconnect", "kills", "idle", "postgresql", "engine",
 )  # fmt: skip
 
 

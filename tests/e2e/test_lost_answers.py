@@ -9,6 +9,7 @@ from tests.world import PROVIDERS, World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("lost-answers")]
 
+CLOCK = 10  # offers are tried for a minute, also on a busy machine
 LOST = ("lost_502", "lost_drop", "lost_hang")  # done, but nobody says so
 UNDONE = ("http_502", "drop", "hang")
 GONE = {  # how each marketplace says so
@@ -60,9 +61,9 @@ def launched(world: World) -> Launched:
 
 
 def counted(world: World, pk: str) -> list[dict]:
-    """Without those that came a moment too early for the marketplace (429)."""
+    """Without those that came too early for the marketplace (429), or too late for their permit."""
     world.wait_state(pk, "running")
-    return [attempt for attempt in world.attempts(pk) if attempt["outcome"] != "rate"]
+    return [tried for tried in world.attempts(pk) if tried["outcome"] not in ("rate", "not_sent")]
 
 
 @both
@@ -133,7 +134,7 @@ def test_too_many_requests_says_nothing_about_the_offer(
     [pk] = launched[provider, "rate_limited"]
     world.wait_state(pk, "running")
     *refused, last = world.attempts(pk)
-    assert {attempt["outcome"] for attempt in refused} == {"rate"}
+    assert "rate" in {attempt["outcome"] for attempt in refused} <= {"rate", "not_sent"}
     assert last["outcome"] == "created"
     assert {attempt["offer_id"] for attempt in refused} == {last["offer_id"]}
 
