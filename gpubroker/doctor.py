@@ -22,9 +22,9 @@ from django.views.decorators.http import require_safe
 from providers import registry
 from providers.base import Account, ProviderError
 from providers.models import ProviderHealth
+from providers.spans import duration
 from sessions import audit, audit_triggers, identity, survey
 from sessions.models import Heartbeat
-from sessions.templatetags.figures import duration
 
 from . import health
 

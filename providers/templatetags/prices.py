@@ -7,13 +7,14 @@ from decimal import ROUND_HALF_UP, Decimal
 from django import template
 from django.utils import timezone
 
-from providers import registry
+from providers import registry, spans
 from providers.countries import country_name
 from providers.models import Offer
 
 register = template.Library()
 register.filter("country", country_name)
 register.filter("provider_title", registry.title)
+register.filter("age", spans.age)
 
 
 @register.filter

@@ -51,6 +51,12 @@ def test_every_record_of_ours_is_read_only(model, rf):
     assert site.get_actions(request) == {}
 
 
+def test_the_zone_of_its_times_is_told(root):
+    event()
+    for page in (reverse("admin:index"), url(AuditEvent, "changelist")):
+        assert "Times in UTC" in root.get(page).content.decode()
+
+
 def test_audit_events_are_listed_found_and_filtered(root):
     first, other = event(), event()
     page = root.get(url(AuditEvent, "changelist"), {"q": first.session_code})

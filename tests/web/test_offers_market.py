@@ -34,6 +34,7 @@ def test_by_gpu_leads_to_the_offers_of_one(page, installed) -> None:
     assert "4 offers" in shown and shown.count("data-row") == 2
     assert shown.index(">RTX 4090</a>") < shown.index(">L4</a>")  # 0.5 for one GPU
     assert "<b>1.000</b>" in shown and "2.000" in shown and "<b>0.500</b>" in shown
+    assert '3<span class="sr"> offers of L4<' in shown and "> offer of RTX 4090<" in shown
     assert 'href="/?gpu=L4&amp;disk=20"' in shown and 'href="/prices/L4/"' in shown
     assert 'name="view" value="gpu" form="filters"' in shown
 
