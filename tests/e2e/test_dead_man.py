@@ -1,5 +1,6 @@
 """Everything of gpubroker dies while machines run: those at Vast.ai end by themselves (I10)."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -53,6 +54,7 @@ def left_alone(world: World, span: float) -> tuple[str, str] | None:
         if all(confirmed(world, pk) for pk in both):
             world.kill("worker", "web")
             break
+        time.sleep(0.1)
     if datetime.now(UTC) < soon and states() == {"running"}:
         return left, extended
     world.kill("web")

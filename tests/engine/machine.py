@@ -15,7 +15,7 @@ from django_q.signing import SignedPackage
 
 from gpubroker.supervise import child_environment
 
-PATIENCE = 60  # seconds: deadlines for a busy machine, not expectations
+PATIENCE = 120  # seconds: deadlines for a busy machine, not expectations
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> object:

@@ -13,7 +13,7 @@ import pytest
 from gpubroker.supervise import django_command, kill_group
 from tests.ports import free_ports
 
-from .machine import Machine, alive, children, descendants, kill, until
+from .machine import PATIENCE, Machine, alive, children, descendants, kill, until
 
 pytestmark = pytest.mark.xdist_group("engine")
 
@@ -108,7 +108,7 @@ def test_it_starts_stops_and_starts_again_with_the_same_data(
     assert f"http://127.0.0.1:{first.port} (Ctrl-C stops it)" in first.text()
 
     taken = first.start()
-    assert taken.wait(60) == 1
+    assert taken.wait(PATIENCE) == 1
     assert "Choose another with --port" in first.text()
 
     slices_run(machine, least=1)  # only then has the cluster started all of its helpers
@@ -125,8 +125,8 @@ def test_it_starts_stops_and_starts_again_with_the_same_data(
     tree = descendants(first.process.pid)
     assert len(tree) > 10
     first.process.terminate()
-    assert first.process.wait(30) == 0
-    until(lambda: not any(map(alive, tree)), "all children are gone", 5)
+    assert first.process.wait(PATIENCE) == 0
+    until(lambda: not any(map(alive, tree)), "all children are gone")
     before = kept(machine)
 
     second = Up(machine, "second")
@@ -140,4 +140,8 @@ def test_it_starts_stops_and_starts_again_with_the_same_data(
 
 
 def command_line(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
+    """Empty when it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
