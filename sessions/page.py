@@ -252,13 +252,14 @@ def stopping_notice(
     late = now - session.state_since > span(RULES.destroy_alert) and cost.billing
     what = headline(session) if bad else why.title
     refused = refusal(attempt)
+    sent_to = provider if attempt and attempt.destroy_tries else ""  # else the words are ours
     by_hand = f"If it stays, destroy it at {provider}: that is noticed here." if late else ""
     return Notice(
         tone="bad" if bad or late else "warn",
         title=f"{what}, but it is not gone yet" if late else what,
         text=f"{meaning(session, attempt)} {next_step(attempt, provider)}".strip(),
         words=session.reason_text or refused,
-        speaker=speaker(session, attempt, provider) if session.reason_text else provider,
+        speaker=speaker(session, attempt, provider) if session.reason_text else sent_to,
         advice=f"{why.advice if bad else ''} {by_hand}".strip(),
         money=money_words(cost, provider),
     )
