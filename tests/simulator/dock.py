@@ -106,3 +106,7 @@ def refusals(answer: requests.Response) -> Iterator[str]:
     body = answer.json()
     for row in body if isinstance(body, list) else [body]:
         yield row.get("message") or row.get("error")
+
+
+def bill(dock: Dock, number: str) -> Json:
+    return dock.simulator.bill(number)
