@@ -31,6 +31,9 @@ function title() {
 
 const plain = (node) => node.textContent.replaceAll(/\s+/g, " ").trim();
 
+// Whoever watched it start keeps the steps: on a phone, to fold them up would pull the page away.
+if (!document.querySelector(".startup")) document.querySelector(".session")?.classList.add("watched");
+
 // What a person opened or scrolled stays so when a fragment is replaced.
 const unfolded = new Set();
 const name = (details) => details.querySelector("summary")?.textContent;
