@@ -143,7 +143,7 @@ def result(trial: Trial, now: datetime) -> Result:
         code=session.code,
         instances=tuple(attempt.instance_id for attempt in attempts if attempt.instance_id),
         host=address(session),
-        offers_tried=len(attempts),
+        offers_tried=len({attempt.offer_id for attempt in attempts}),  # a 429 is no other offer
         booted=any(attempt.ready_at for attempt in attempts),
         provisioning_seconds=seconds(session.created_at, session.verified_at),
         ssh_attempts=session.ssh_attempts,
