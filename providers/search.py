@@ -1,6 +1,6 @@
 """Offers that match: counts from the stock in memory, the rows of one page from the database."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -12,7 +12,8 @@ from django.db.models import Q
 from . import stock
 from .filters import MANY, Filters
 from .models import Offer
-from .stock import FACETS, NANO, Bits, Index, Table, Version
+from .stock import Behind, Table, Version
+from .table import FACETS, NANO, Bits, Index, Test, lowest, nth
 from .usage import Usage
 
 PAGE = 50
@@ -54,6 +55,7 @@ class Result:
     gpus: list[GPU] = field(default_factory=list)  # instead of offers, where they are asked for
     unusual: int = 0  # of the matching
     version: str = ""  # of the stock that was counted
+    behind: Behind = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,24 +73,30 @@ class Masks:
 NONE = Q(pk__in=[])
 
 
+class OfferWent(Exception):
+    """A row of the newest table is not listed any more."""
+
+
 def search(filters: Filters, now: datetime, failed: Q = NONE) -> Result:
     """`failed` is what "unfailed" hides. A row that went while we looked means that the table is
-    old: read it once more."""
+    old: take the next one. That one, and one that is known to be old, leave such rows out."""
     away = {"gone": stock.evicted(now)}
     if filters.unfailed:
         away["unfailed"] = _pks(failed)
-    table = stock.current()
+    table, behind = stock.current()
     try:
-        return _search(table, filters, away)
-    except LookupError:
-        return _search(stock.current(anew=True), filters, away, strict=False)
+        return _search(table, filters, away, behind, strict=not behind)
+    except OfferWent:
+        table.doubted = True
+        table, behind = stock.current()
+        return _search(table, filters, away, behind, strict=False)
 
 
 def _pks(condition: Q) -> list[int]:
     return list(Offer.objects.filter(condition, listed=True).values_list("pk", flat=True))
 
 
-def _search(table: Table, filters: Filters, away: Away, *, strict: bool = True) -> Result:
+def _search(table: Table, filters: Filters, away: Away, behind: Behind, *, strict: bool) -> Result:
     chosen = chosen_values(filters)
     masks = _masks(table.index(filters.usage, "price"), filters, chosen, away)
     everything = masks.together()
@@ -103,13 +111,14 @@ def _search(table: Table, filters: Filters, away: Away, *, strict: bool = True) 
         offers=[] if filters.by_gpu else _page(ordered, page, filters.usage, strict),
         gpus=_gpus(ordered) if filters.by_gpu else [],
         matching=matching,
-        listed=len(table),
+        listed=len(table.offers),
         page=page,
         pages=1 if filters.by_gpu else pages,
         hidden=_hidden(masks, matching),
         facets={name: _options(name, masks, chosen[name]) for name in FACETS},
         unusual=matching - (everything & masks.index.usual).bit_count(),
         version=version_text(table.version),
+        behind=behind,
     )
 
 
@@ -133,9 +142,6 @@ def _masks(index: Index, filters: Filters, chosen: Mapping[str, tuple], away: Aw
     return Masks(index, sets)
 
 
-Test = Callable[[Index], Iterable[bool]]
-
-
 def _conditions(filters: Filters) -> dict[str, tuple[object, Test]]:
     """Every condition that is not a facet, by the name of its filter: what is wanted, its test."""
     found = {"disk": (filters.disk, _at_least("disk_gb_max", filters.disk))}
@@ -150,13 +156,13 @@ def _conditions(filters: Filters) -> dict[str, tuple[object, Test]]:
         least = float(filters.reliability / 100)  # 99.9 is 0.999
         found["reliability"] = (filters.reliability, _at_least("reliability", least))
     if filters.verified:
-        found["verified"] = (True, lambda index: index.table.column["verified"])
+        found["verified"] = (True, lambda index: index.columns["verified"])
     return found
 
 
 def _at_least(column: str, least: float) -> Test:
     def test(index: Index) -> list[bool]:
-        return [value is not None and value >= least for value in index.table.column[column]]
+        return [value is not None and value >= least for value in index.columns[column]]
 
     return test
 
@@ -192,15 +198,15 @@ def _price(index: Index, row: int | None) -> Decimal | None:
 def _page(masks: Masks, page: int, usage: Usage, strict: bool) -> list[Offer]:
     index = masks.index
     rows = index.page(masks.together(), (page - 1) * PAGE, PAGE)
-    pks = {index.table.pks[row]: row for row in rows}
+    pks = {index.columns["pk"][row]: row for row in rows}
     listed = Offer.objects.filter(pk__in=pks, listed=True).defer("details", "fingerprint")
     found = {offer.pk: offer for offer in listed}
     if strict and len(found) < len(pks):
-        raise LookupError("an offer went")
+        raise OfferWent
     offers = [found[pk] for pk in pks if pk in found]
     for offer in offers:
         usage.apply(offer)
-        offer.unusual = pks[offer.pk] in index.table.odd
+        offer.unusual = pks[offer.pk] in index.columns.odd
     return offers
 
 
@@ -218,9 +224,9 @@ def _gpus(masks: Masks) -> list[GPU]:
 def _gpu(index: Index, name: str, bits: Bits) -> GPU:
     usual = bits & index.usual
     number = usual.bit_count()
-    places = [stock.nth(usual, at) for at in (0, (number - 1) // 2, number // 2) if number]
+    places = [nth(usual, at) for at in (0, (number - 1) // 2, number // 2) if number]
     prices = [_per_gpu(index, index.order[place]) for place in places]
-    memory = index.table.column["gpu_memory_mb"][index.order[stock.lowest(usual or bits)]]
+    memory = index.columns["gpu_memory_mb"][index.order[lowest(usual or bits)]]
     return GPU(
         name=name,
         memory_mb=memory,
@@ -233,4 +239,4 @@ def _gpu(index: Index, name: str, bits: Bits) -> GPU:
 
 
 def _per_gpu(index: Index, row: int) -> Decimal:
-    return index.prices[row] / NANO / (index.table.column["gpu_count"][row] or 1)
+    return index.prices[row] / NANO / (index.columns["gpu_count"][row] or 1)

@@ -1,54 +1,108 @@
-"""The listed offers in memory, one bit an offer: counts and pages without reading every row.
+"""Which offers this process shows: those of the newest version (models.Stock), or soon.
 
-A Table holds the columns that filters and orders need, read once for each version of the stock
-(models.Stock). An Index is the table in one order for one use (usage.Usage): position 0 is the
-first offer of the first page. A set of offers is an int with the bit of each position, so that
-"and" and counting cost microseconds, the first offer is the lowest bit, and a page is the next
-fifty.
+A Table is one version: its rows and the indexes that were asked for. A small one is made anew by
+the first who asks after news. A large one takes longer than a person should wait: people are shown
+the one before, for a moment, while the keeper, a thread of the web process, makes the newest with
+the orders that are in use. What is shown of an offer is always read from its row, and an offer
+that went is not shown at all.
 """
 
+import logging
+import sys
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
-from functools import cached_property
-from operator import itemgetter
 
+from django.db import connection
 from django.db.models import Count, QuerySet, Sum
 
 from .models import Offer, Stock
-from .outliers import unusual
+from .table import FIELDS, NANO, PRICES, Columns, Index, Row, rank
 from .usage import Usage
 
-Bits = int
+logger = logging.getLogger(__name__)
+
 Version = dict[str, tuple[int, datetime]]  # provider -> number and time of its last change
-Rows = dict[int, tuple]  # primary key -> FIELDS
-NANO = Decimal(10) ** 9  # prices are whole nano-dollars: sums are exact
-FACETS = {"gpu": "gpu_name", "provider": "provider", "country": "country", "count": "gpu_count"}
-FIELDS = (
-    "pk",
-    *FACETS.values(),
-    "gpu_memory_mb",
-    "base_price_per_hour",
-    "disk_price_per_gb_hour",
-    "inet_down_price_per_gb",
-    "disk_gb_max",
-    "reliability",
-    "verified",
-    "inet_down_mbps",
-    "interruptible",
-)
-BASE = FIELDS.index("base_price_per_hour")
-PRICES = slice(BASE, BASE + 3)  # of GPU, disk and traffic
+Key = tuple[Usage, str]  # of an index: the use and the order
+Behind = dict[str, datetime | None]  # provider with newer offers -> when those shown changed last
+
 PROVIDER = FIELDS.index("provider")
+TEXTS = slice(1, 4)  # of FIELDS
 MARGIN = timedelta(minutes=5)  # of the clock that stamps what changed
 FORGETS = timedelta(hours=12)  # rows that went are deleted after a day: then all is read anew
 INDEXES = 12  # kept of one version: about 3 MB each at 100,000 offers
-MASKS = 200
+FIRST: Key = (Usage(), "price")  # what everybody sees first
+LARGE = 20_000  # offers: up to here a person waits for less than a tenth of a second
+LATE = 30.0  # seconds that a large table is shown after it was the newest; then people wait
+LATELY = 600.0  # seconds: what was asked within is prepared for the next who asks
+PREPARED = 4
+LOOK_SECONDS = 2.0
 
-_lock = threading.Lock()
+_reading = threading.Lock()
 _current: "Table | None" = None
+
+
+class Table:
+    """One version of the stock."""
+
+    def __init__(self, version: Version, offers: Iterable[Row]) -> None:
+        self.version = version
+        self.newest_at = time.monotonic()  # when there was none newer
+        self.doubted = False  # a row went although the version stayed
+        self.offers = tuple(sorted(offers, key=rank))
+        self.columns = Columns(self.offers)
+        self._indexes: dict[Key, Index] = {}
+        self._lock = threading.Lock()
+
+    def is_newest(self, wanted: Version) -> bool:
+        """Where nothing was ever stored, nothing is believed."""
+        if not wanted or self.version != wanted:
+            return False
+        self.newest_at = time.monotonic()
+        return not self.doubted
+
+    def behind(self, wanted: Version) -> Behind:
+        others = (name for name in wanted if self.version.get(name) != wanted[name])
+        return {name: self.version.get(name, (0, None))[1] for name in others}
+
+    @property
+    def will_do(self) -> bool:
+        """Whether people rather see this for a moment than wait."""
+        return len(self.offers) >= LARGE and time.monotonic() - self.newest_at < LATE
+
+    def index(self, usage: Usage, sort: str) -> Index:
+        with self._lock:
+            found = self._index((usage, sort))
+        found.asked_at = time.monotonic()
+        return found
+
+    def _index(self, key: Key) -> Index:
+        found = self._indexes.pop(key, None) or self._made(*key)
+        self._indexes[key] = found  # the newest last
+        if len(self._indexes) > INDEXES:
+            del self._indexes[next(iter(self._indexes))]
+        return found
+
+    def _made(self, usage: Usage, sort: str) -> Index:
+        if sort == "price":
+            return Index.by_price(self.columns, usage)
+        return self._index((usage, "price")).sorted(sort)
+
+    def prepare(self, former: "Table | None") -> None:
+        """What is asked first, and what people asked the former table for lately."""
+        asked = former.lately() if former else {}
+        with self._lock:
+            for key in dict.fromkeys((FIRST, *asked)):
+                index = self._index(key)
+                index.warm(asked.get(key))
+                index.asked_at = asked[key].asked_at if key in asked else 0.0
+
+    def lately(self) -> dict[Key, Index]:
+        since = time.monotonic() - LATELY
+        with self._lock:
+            recent = {key: i for key, i in self._indexes.items() if i.asked_at > since}
+        return dict(list(recent.items())[-PREPARED:])
 
 
 def version() -> Version:
@@ -57,237 +111,97 @@ def version() -> Version:
     return {provider: (number, at) for provider, number, at in rows}
 
 
-def current(*, anew: bool = False) -> "Table":
-    """The table of the newest version; while one thread reads it, others use the one before."""
+def current() -> tuple[Table, Behind]:
+    """The newest table; or the one before it (see above), and of whom there is a newer one."""
+    held = _current
+    if held:
+        wanted = version()
+        if held.is_newest(wanted):
+            return held, {}
+        if held.will_do:
+            keep()
+            _wake.set()
+            return held, held.behind(wanted)
+    return renew(), {}
+
+
+def renew() -> Table:
+    """The newest table, made now where nobody has made it. One thread at a time."""
     global _current
-    wanted, held = version(), _current
-    if held and wanted and held.version == wanted and not anew:
-        return held
-    if not _lock.acquire(blocking=held is None or anew or not wanted):
-        return held
-    try:
-        if _current is held or not wanted:
-            known = None if anew or not wanted else held
-            _current = Table(wanted, _rows(wanted, known))
-        return _current
-    finally:
-        _lock.release()
+    with _reading:
+        wanted, held = version(), _current
+        if held and held.is_newest(wanted):
+            return held
+        table = Table(wanted, _offers(wanted, held if wanted else None))
+        table.prepare(held)
+        _current = table
+        return table
 
 
-def _rows(wanted: Version, held: "Table | None") -> Rows:
+# ---- the keeper
+
+_starting = threading.Lock()
+_wake = threading.Event()
+_keeper: threading.Thread | None = None
+
+
+def keep() -> None:
+    """Let a thread of this process follow the news from now on."""
+    global _keeper
+    with _starting:
+        if _keeper is None or not _keeper.is_alive():
+            _keeper = threading.Thread(target=_keep, name="stock", daemon=True)
+            _keeper.start()
+
+
+def _keep() -> None:
+    while True:
+        try:
+            renew()
+        except Exception:
+            logger.exception("the offers could not be read; those from before stay a while")
+            connection.close()  # it may be the connection
+        _wake.wait(LOOK_SECONDS)
+        _wake.clear()
+
+
+# ---- reading
+
+
+def _offers(wanted: Version, held: Table | None) -> Sequence[Row]:
     """All listed offers; where the rest is held already, only what changed is read."""
     if held and held.version.keys() <= wanted.keys():
-        rows = _renewed(wanted, held)
+        offers = _renewed(wanted, held)
         total = Offer.objects.filter(listed=True).aggregate(number=Count("pk"), keys=Sum("pk"))
-        if (total["number"], total["keys"] or 0) == (len(rows), sum(rows)):
-            return rows
-    return {row[0]: row for row in _read(Offer.objects.filter(listed=True))}
+        if (total["number"], total["keys"] or 0) == (len(offers), sum(o[0] for o in offers)):
+            return offers
+    return list(_read(Offer.objects.filter(listed=True)))
 
 
-def _renewed(wanted: Version, held: "Table") -> Rows:
-    rows = dict(held.by_pk)
+def _renewed(wanted: Version, held: Table) -> list[Row]:
+    """In the order that they have, as far as they stay: nearly sorted is quick to sort."""
+    offers, fresh = list(held.offers), []
     for provider, (number, at) in wanted.items():
         before, since = held.version.get(provider, (None, at))
         if before == number:
             continue
-        offers = Offer.objects.filter(provider=provider)
+        rows = Offer.objects.filter(provider=provider)
         if before is None or not timedelta(0) <= at - since < FORGETS:
-            rows = {pk: row for pk, row in rows.items() if row[PROVIDER] != provider}
+            offers = [offer for offer in offers if offer[PROVIDER] != provider]
         else:
-            offers = offers.filter(changed_at__gte=since - MARGIN)
-            for pk in offers.filter(listed=False).values_list("pk", flat=True):
-                rows.pop(pk, None)
-        rows |= {row[0]: row for row in _read(offers.filter(listed=True))}
-    return rows
+            rows = rows.filter(changed_at__gte=since - MARGIN)
+            changed = set(rows.values_list("pk", flat=True))
+            offers = [offer for offer in offers if offer[0] not in changed]
+        fresh += _read(rows.filter(listed=True))
+    return offers + fresh
 
 
-def _read(offers: QuerySet[Offer]) -> Iterable[tuple]:
-    """FIELDS of each, prices as whole nano-dollars; what is not said is nothing."""
+def _read(offers: QuerySet[Offer]) -> Iterable[Row]:
+    """What is not said is nothing. Equal texts are one: 100,000 copies are slow to compare."""
     for row in offers.values_list(*FIELDS).iterator(chunk_size=5000):
+        texts = map(sys.intern, row[TEXTS])
         nano = (int((price or 0) * NANO) for price in row[PRICES])
-        yield (*row[: PRICES.start], *nano, *row[PRICES.stop :])
-
-
-class Table:
-    """Columns of all listed offers, the cheapest base price first."""
-
-    def __init__(self, version: Version, rows: Rows) -> None:
-        self.version = version
-        self.by_pk = rows
-        ordered = sorted(rows.values(), key=itemgetter(BASE, 0))
-        columns = list(zip(*ordered, strict=True)) or [() for _ in FIELDS]
-        self.column: dict[str, Sequence] = dict(zip(FIELDS, columns, strict=True))
-        self.pks = self.column["pk"]
-        self._indexes: dict[tuple[Usage, str], Index] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.pks)
-
-    @cached_property
-    def rows(self) -> dict[int, int]:
-        """Primary key -> row."""
-        return {pk: row for row, pk in enumerate(self.pks)}
-
-    @cached_property
-    def odd(self) -> set[int]:
-        """Rows whose price is unusual for their GPU; interruptible ones have their own prices."""
-        kinds, found = defaultdict(list), set()
-        for row, kind in enumerate(
-            zip(self.column["gpu_name"], self.column["interruptible"], strict=True)
-        ):
-            kinds[kind].append(row)
-        base, counts = self.column["base_price_per_hour"], self.column["gpu_count"]
-        for rows in kinds.values():
-            odd = unusual([base[row] // (counts[row] or 1) for row in rows])
-            found |= {rows[at] for at in odd}
-        return found
-
-    def index(self, usage: Usage, sort: str) -> "Index":
-        key = (usage, sort)
-        with self._lock:
-            found = self._indexes.pop(key, None) or Index(self, usage, sort)
-            self._indexes[key] = found  # the newest last
-            if len(self._indexes) > INDEXES:
-                del self._indexes[next(iter(self._indexes))]
-        return found
-
-
-class Index:
-    """One order of a table for one use."""
-
-    def __init__(self, table: Table, usage: Usage, sort: str) -> None:
-        self.table = table
-        parts = (table.column[name] for name in FIELDS[PRICES])
-        self.prices = usage.nano_per_hour(*parts)  # of rows
-        order = sorted(range(len(table)), key=self.prices.__getitem__)
-        key = ORDERS[sort]
-        if key:
-            order.sort(key=key(self).__getitem__)
-        if sort in CHEAPEST and table.odd:
-            order = [r for r in order if r not in table.odd] + [r for r in order if r in table.odd]
-        self.order = order
-        self._facets: dict[str, dict[object, Bits]] = {}
-        self._masks: dict[tuple[str, object], Bits] = {}
-
-    @property
-    def everything(self) -> Bits:
-        return (1 << len(self.order)) - 1
-
-    @cached_property
-    def usual(self) -> Bits:
-        odd = self.table.odd
-        return self.bits(row not in odd for row in range(len(self.table))) if odd else -1
-
-    @cached_property
-    def positions(self) -> dict[int, int]:
-        """Row -> position."""
-        return {row: position for position, row in enumerate(self.order)}
-
-    def facet(self, name: str) -> dict[object, Bits]:
-        """Value -> the offers that have it."""
-        if name not in self._facets:
-            self._facets[name] = self._bitmaps(self.table.column[FACETS[name]])
-        return self._facets[name]
-
-    def _bitmaps(self, column: Sequence) -> dict[object, Bits]:
-        size = len(self.order) // 8 + 1
-        found: dict[object, bytearray] = {}
-        for position, row in enumerate(self.order):
-            value = column[row]
-            bits = found.get(value)
-            if bits is None:
-                bits = found[value] = bytearray(size)
-            bits[position >> 3] |= 1 << (position & 7)
-        return {value: int.from_bytes(bits, "little") for value, bits in found.items()}
-
-    def where(self, name: str, wanted: object, test: Callable[["Index"], Iterable[bool]]) -> Bits:
-        """The offers that pass a test of their rows; remembered under name and wanted."""
-        key = (name, wanted)
-        if key not in self._masks:
-            if len(self._masks) >= MASKS:
-                self._masks.clear()
-            self._masks[key] = self.bits(test(self))
-        return self._masks[key]
-
-    def bits(self, flags: Iterable[bool]) -> Bits:
-        """One flag for each row, in the table's order."""
-        digits = bytes(flags).translate(DIGITS)
-        return int(bytes(map(digits.__getitem__, reversed(self.order))) or b"0", 2)
-
-    def of(self, pks: Iterable[int]) -> Bits:
-        rows = (self.table.rows.get(pk) for pk in pks)
-        return sum(1 << self.positions[row] for row in rows if row is not None)
-
-    def page(self, bits: Bits, first: int, size: int) -> list[int]:
-        """Rows `first` to `first + size` of a set."""
-        skipped = nth(bits, first)
-        bits >>= skipped
-        rows = []
-        while bits and len(rows) < size:
-            step = lowest(bits)
-            rows.append(self.order[skipped + step])
-            skipped += step + 1
-            bits >>= step + 1
-        return rows
-
-    def cheapest(self, bits: Bits) -> int | None:
-        """Row of the first offer whose price is usual."""
-        bits &= self.usual
-        return self.order[lowest(bits)] if bits else None
-
-
-DIGITS = bytes([48, 49, *range(2, 256)])
-
-
-def lowest(bits: Bits) -> int:
-    return (bits & -bits).bit_length() - 1
-
-
-def nth(bits: Bits, number: int) -> int:
-    """Position of the bit that has `number` bits below it; past the last where there is none."""
-    place, width = 0, bits.bit_length()
-    while width > 1:  # halves, so that all steps together cost two looks at the whole
-        half = width // 2
-        lower = bits & ((1 << half) - 1)
-        below = lower.bit_count()
-        if number < below:
-            bits, width = lower, half
-        else:
-            bits, width, place, number = bits >> half, width - half, place + half, number - below
-    return place + (number >= bits)
-
-
-# ---- orders; rows alike keep the order of their prices
-
-
-def _per_gpu(index: Index) -> list[float]:
-    counts = index.table.column["gpu_count"]
-    return [p / (n or 1) for p, n in zip(index.prices, counts, strict=True)]
-
-
-def _sizes(index: Index) -> list[int]:
-    counts, memory = index.table.column["gpu_count"], index.table.column["gpu_memory_mb"]
-    return [n * m for n, m in zip(counts, memory, strict=True)]
-
-
-def _per_memory(index: Index) -> list[float]:
-    return [p / (size or 1) for p, size in zip(index.prices, _sizes(index), strict=True)]
-
-
-def _most(column: Sequence[float | None]) -> list[float]:
-    return [1 if value is None else -value for value in column]
-
-
-ORDERS: dict[str, Callable[[Index], Sequence[float]] | None] = {
-    "price": None,
-    "gpu": _per_gpu,
-    "memory": _per_memory,
-    "size": lambda index: _most(_sizes(index)),
-    "reliability": lambda index: _most(index.table.column["reliability"]),
-    "network": lambda index: _most(index.table.column["inet_down_mbps"]),
-}
-CHEAPEST = ("price", "gpu", "memory")
+        yield (row[0], *texts, *row[TEXTS.stop : PRICES.start], *nano, *row[PRICES.stop :])
 
 
 def evicted(now: datetime) -> list[int]:

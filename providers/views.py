@@ -61,7 +61,7 @@ def offers(request: HttpRequest) -> HttpResponse:
         "gpus": gpu_rows(filters, result),
         "picks": picks.read(filters),
         "here": filters.query(page=filters.page),
-        "freshness": [freshness(health, now) for health in health_rows()],
+        "freshness": [shown(freshness(health, now), result) for health in health_rows()],
         "unconfigured": not registry.names(),
     } | _pages(filters, result)
     if not _wants_fragment(request):
@@ -148,6 +148,11 @@ def health_rows() -> list[ProviderHealth]:
     names = registry.names()
     rows = {row.provider: row for row in ProviderHealth.objects.filter(provider__in=names)}
     return [rows.get(name) or ProviderHealth(provider=name) for name in names]
+
+
+def shown(fresh: Freshness, result: Result) -> Freshness:
+    """Of the offers that are on the page: newer ones may have been read a moment ago."""
+    return replace(fresh, read_at=result.behind.get(fresh.name, fresh.read_at))
 
 
 def freshness(health: ProviderHealth, now: datetime) -> Freshness:
