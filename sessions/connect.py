@@ -21,7 +21,6 @@ class Connect:
     alias: str
     known_hosts: str = ""  # empty before first contact
     fingerprint: str = ""
-    key_file: str = ""  # where the generated key is expected, when there is one
     editor: str = ""  # address that opens VS Code on the machine, by the alias
     forget: str = ""  # command that removes another machine's key at this address
     copy: str = ""  # command that copies a file there, by the alias
@@ -41,7 +40,6 @@ def connect(session: Session, attempt: Attempt | None) -> Connect | None:
         alias=alias(session),
         known_hosts=known_hosts_line(host, port, session.host_key),
         fingerprint=fingerprint(session.host_key),
-        key_file=key_file,
         editor=f"vscode://vscode-remote/ssh-remote+{alias(session)}{home(user)}",
         forget=f"ssh-keygen -R '{known_host(host, port)}'",
         copy=f"scp results.tar.gz {alias(session)}:{home(user)}/",
@@ -72,6 +70,13 @@ def _is_address(text: str) -> bool:
 def alias(session: Session) -> str:
     """What the machine is called in ssh's files, and the file of its generated key."""
     return f"gpu-{session.code[:6]}"
+
+
+def place_key(session: Session) -> str:
+    """Command that puts the downloaded key where ssh is told to look; empty where none was made."""
+    name = alias(session)
+    command = f"mkdir -p ~/.ssh && mv ~/Downloads/{name} ~/.ssh/ && chmod 600 ~/.ssh/{name}"
+    return command if session.generated_key else ""
 
 
 def config_block(session: Session, host: str, port: int, user: str, key_file: str) -> str:

@@ -16,7 +16,7 @@ from providers.waits import span
 
 from . import explain, money, switch
 from .compared import compared
-from .connect import Connect, connect
+from .connect import Connect, connect, place_key
 from .evidence import rules
 from .models import Attempt, AuditEvent, Session, Sighting
 from .progress import Typical, end_steps, start_steps, startup
@@ -88,6 +88,7 @@ def context(
         "startup": startup(steps),
         "end_steps": end_steps(session, attempt, stopped_at),
         "connect": reachable(session, attempt),
+        "place_key": place_key(session),
         "proven": session.state == State.RUNNING,
         "compared": compared(session, attempt),
         "problems": session.found.get("problems", []),
