@@ -30,6 +30,7 @@ IDLE_MEANS = (
     "looks may be missed. While SSH fails nothing counts as idle."
 )
 MOST_KEYS = 50  # of one person
+IDLE_RANGE = f"Between {MIN_MINUTES} and {MAX_MINUTES} minutes, or empty for never."
 CENT_OF_A_CENT = Decimal("0.0001")
 FALLBACKS = [
     ("gpu", "Try the next cheapest with the same GPU"),
@@ -162,7 +163,10 @@ class IdleMinutes(forms.IntegerField):
             max_value=MAX_MINUTES,
             widget=forms.NumberInput(attrs={"list": "idle-choices", "placeholder": "never"}),
             help_text=IDLE_HELP,
+            error_messages={"invalid": IDLE_RANGE},
         )
+        for limit in self.validators:
+            limit.message = IDLE_RANGE
 
 
 class IdleForm(forms.Form):

@@ -107,7 +107,7 @@ def test_no_form_of_a_session_fails_without_a_word(installed) -> None:
 
         view.answers(422, refused)
         save()
-        expect(dialog.get_by_role("alert")).to_contain_text("greater than or equal to 15")
+        expect(dialog.get_by_role("alert")).to_contain_text("Between 15 and 720 minutes")
         expect(field).to_have_value("14")
         expect(field).to_be_focused()
         told = {429: "Too often. It is possible again in 20 s.", 403: "Not allowed.",

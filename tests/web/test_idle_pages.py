@@ -77,12 +77,12 @@ def test_a_wrong_time_comes_back_with_what_is_wrong_and_a_right_one_takes_it_awa
     text = wrong.content.decode()
     assert wrong.status_code == 422 and 'id="idle-field" hx-swap-oob="true"' in text
     assert 'value="14"' in text and "autofocus" in text and 'aria-invalid="true"' in text
-    assert "greater than or equal to 15" in text and "session-head" not in text
+    assert "Between 15 and 720 minutes" in text and "session-head" not in text
     right = page.post(url, {"idle_minutes": "15"}, headers=htmx).content.decode()
     assert 'id="idle-field" hx-swap-oob="true"' in right and 'value="15"' in right
     assert "errorlist" not in right and "aria-invalid" not in right and "session-head" in right
-    plain = page.post(url, {"idle_minutes": "14"}, follow=True).content.decode()
-    assert "greater than or equal to 15" in plain and 'class="toast warning"' in plain
+    plain = page.post(url, {"idle_minutes": "x"}, follow=True).content.decode()
+    assert "Between 15 and 720 minutes" in plain and 'class="toast warning"' in plain
 
 
 @pytest.mark.parametrize(
