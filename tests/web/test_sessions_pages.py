@@ -53,6 +53,17 @@ def test_steps_show_how_far_it_came(scene, expected):
     assert states(context_of(scene)["steps"]) == expected
 
 
+@pytest.mark.parametrize(("scene", "offered"), [("booting", True), ("ssh", True), ("ended", False)])
+def test_a_generated_key_is_offered_as_long_as_it_opens_something(scene, offered):
+    """Also before there is an address: nobody waits for the machine with nothing to do."""
+    context = context_of(scene, generated_key="sealed", code="abcdef0123456789")
+    shown = live.session_parts(context)["connect"]
+    assert ("Download the key" in shown) is offered
+    place = "mv ~/Downloads/gpu-abcdef ~/.ssh/ &amp;&amp; chmod 600 ~/.ssh/gpu-abcdef"
+    assert (place in shown) is offered
+    assert "Download the key" not in live.session_parts(context_of("booting"))["connect"]
+
+
 @pytest.mark.parametrize(
     ("scene", "names", "expected"),
     [
