@@ -160,7 +160,8 @@ def _keep() -> None:
             renew()
         except Exception:
             logger.exception("the offers could not be read; those from before stay a while")
-            connection.close()  # it may be the connection
+        finally:
+            connection.close()  # as after a request: it may lead to a database that is no more
         _wake.wait(LOOK_SECONDS)
         _wake.clear()
 
