@@ -12,7 +12,7 @@ from tests.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("many")]
 
-CLOCK = 12  # creates leave every 5 s by the marketplace's rules: 30 take 13 s here
+CLOCK = 8  # creates leave every 5 s by the marketplace's rules: 30 take 19 s here
 MANY = int(os.environ.get("PROVE_LAUNCHES", "30"))
 SECONDS = 300 + 3 * MANY  # until all run on a busy machine, and until all are gone
 
