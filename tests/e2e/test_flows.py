@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import Watched, heard, started, watched
-from tests.world import World, until
+from tests.processes import until
+from tests.world import World
 
 from .ways import Way, tab_to, way, ways
 

@@ -5,7 +5,8 @@ from uuid import UUID
 import pytest
 
 from tests.browser import chromium
-from tests.world import World, until
+from tests.processes import until
+from tests.world import World
 
 CLOCK = 40  # a quarter of an hour passes in 23 seconds
 SHORTEST, LONGEST = 15, 720  # minutes

@@ -12,7 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser import Watched, heard, started, watched
-from tests.world import Template, World, until
+from tests.processes import Template, until
+from tests.world import World
 
 from .ways import Way, tab_to, ways
 
