@@ -20,7 +20,7 @@ from .connect import Connect, connect, place_key
 from .evidence import rules
 from .models import Attempt, AuditEvent, Session, Sighting
 from .progress import Typical, end_steps, start_steps, startup
-from .rules import RULES, latest_end
+from .rules import RULES, next_extension
 from .states import Outcome, State
 from .templatetags.figures import money as dollars
 from .templatetags.figures import rate
@@ -98,7 +98,7 @@ def context(
         "switch": switch.own_end(session, attempt),
         "ends_soon": session.is_open and session.expires_at - now < ENDS_SOON,
         "can_stop": session.state not in (State.STOPPING, State.ENDED),
-        "can_extend": session.expires_at < latest_end(session.created_at),
+        "adds": next_extension(session.created_at, session.expires_at),
         "max_hours": MAX_HOURS,
         "timeline": timeline(events, people, explain.why(session)),
         "now": now,

@@ -13,6 +13,7 @@ ABSENCES_VANISHED = 3
 REFUSALS_NEEDED = 3  # of our key, after the grace
 UNREACHABLE_AFTER = 3  # failed SSH looks in a row
 PRICE_TOLERANCE = "1.05"
+EXTEND_HOURS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,12 @@ RULES = Rules()
 def latest_end(created_at: datetime) -> datetime:
     """Of a session, however often it is extended."""
     return created_at + timedelta(hours=MAX_HOURS)
+
+
+def next_extension(created_at: datetime, expires_at: datetime) -> timedelta:
+    """What one more adds; nothing once the session is as long as it may be."""
+    left = latest_end(created_at) - expires_at
+    return max(min(left, timedelta(hours=EXTEND_HOURS)), timedelta(0))
 
 
 def rules_for(*, create_call: float, settle: float, key_grace: float, boot: float) -> Rules:

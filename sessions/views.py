@@ -23,6 +23,7 @@ from .connect import alias
 from .forms import IdleForm
 from .models import Session
 from .overview import PERIODS, USUAL_PERIOD, ended, overview
+from .rules import EXTEND_HOURS
 from .states import State
 
 
@@ -102,7 +103,7 @@ def session_extend(request: HttpRequest, pk: UUID) -> HttpResponse:
     session = find(request, pk)
     if not asks.may_stop(request.user, session):
         raise PermissionDenied
-    if asks.extend(session, request.user, hours=1):
+    if asks.extend(session, request.user, hours=EXTEND_HOURS):
         return answer(request, session)
     longest = f"No more can be added: the longest session is {MAX_HOURS} hours."
     return answer(request, session, _too_late(session) or longest)

@@ -149,7 +149,7 @@ document.addEventListener("htmx:responseError", (e) => {
   const { status } = e.detail.xhr;
   const again = Number(e.detail.xhr.getResponseHeader("Retry-After"));
   const why = {
-    403: "Not allowed.",
+    403: "Not allowed. Load the page again if you signed in anew meanwhile.",
     404: "This is not here any more, or not for you. Load the page again.",
     429: again ? `Too often. It is possible again in ${span(again * 1000)}.` : "Too often. Wait a little.",
   };

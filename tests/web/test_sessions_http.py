@@ -156,7 +156,10 @@ def test_when_no_more_can_be_added_it_is_said(client):
     session, _ = build("running", now, created_at=now, expires_at=now + timedelta(hours=11))
     client.force_login(session.owner)
     page, url = (reverse(f"session{what}", args=[session.pk]) for what in ("", "_extend"))
-    assert "the longest" not in client.get(page).content.decode()
+    html = client.get(page).content.decode()
+    assert "the longest" not in html and ">+1 h</button>" in html
+    Session.objects.filter(pk=session.pk).update(expires_at=now + timedelta(hours=11.5))
+    assert ">+30 min</button>" in client.get(page).content.decode()
     first = client.post(url, headers={"HX-Request": "true"})
     assert "HX-Trigger" not in first
     html = first.content.decode()
