@@ -11,7 +11,7 @@ from django.db import transaction
 
 from providers.waits import span
 
-from . import audit
+from . import audit, clocks
 from .attention import BAD, INFO, Alert, alerts, scene, silence
 from .models import Heartbeat, Session
 
@@ -40,6 +40,7 @@ def watch(now: datetime) -> None:
         return
     last_look[:] = [now]
     try:
+        clocks.mend(now)
         row = _row(now)
         if abs(now - row.at) >= every:
             record(now, row)

@@ -1,7 +1,10 @@
 """Sessions that vanish, stop or are overtaken, and machines that belong to nobody."""
 
+from datetime import timedelta
+
 import pytest
 
+from providers import lanes
 from providers.base import (
     CreateOutcome,
     DestroyOutcome,
@@ -12,7 +15,7 @@ from providers.base import (
 )
 from providers.models import Lane, ProviderHealth
 from providers.stats import Timed
-from sessions import asks, identity, labels, reconcile, ssh
+from sessions import asks, clocks, identity, labels, reconcile, ssh
 from sessions.models import AuditEvent, Session
 from sessions.states import Outcome, Resolution, State
 from tests.sessions.market_double import ACCOUNT
@@ -221,10 +224,29 @@ def test_our_own_bug_in_a_call_is_unknown_and_not_lost(world, owner):
 
 def test_an_open_breaker_never_delays_a_destroy(world, owner):
     session = running(world, owner)
-    later = world.now.replace(year=world.now.year + 1)
+    later = world.now + timedelta(minutes=10)
     Lane.objects.exclude(operation="destroy").exclude(operation="read").update(open_until=later)
     asks.stop(session, owner, now=world.now)
     ended(world, session)
+
+
+def test_a_clock_that_ran_ahead_for_a_while_holds_nothing_up(world, owner):
+    """An hour ahead for a minute and a half, then right again (I19)."""
+    session = running(world, owner, hours=8)
+    world.now += timedelta(hours=1)
+    for _ in range(5):
+        world.turn(20)
+    assert lanes.take("vastai", "destroy", world.now) is None
+    world.now -= timedelta(hours=1)
+    world.listed_at, begun = None, world.now
+    second = running(world, owner)
+    for each in (session, second):
+        asks.stop(each, owner, now=world.now)
+        assert world.until_state(each, State.ENDED).outcome == Outcome.OK
+    assert (world.now - begun).total_seconds() < 600 and world.market.machines == {}
+    told = AuditEvent.objects.get(action="clock.mended")
+    assert {"Session", "Lane", "Snapshot"} <= set(told.data)
+    assert not clocks.mend(world.now)
 
 
 def test_extend_stops_at_the_maximum(world, owner):
