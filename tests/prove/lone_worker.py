@@ -34,7 +34,8 @@ from sessions.states import State  # noqa: E402
 from tests.prove import crash_hook  # noqa: E402
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
-TURN = 0.3  # seconds
+TURN = 0.6  # seconds
+LOOKS = 0.3  # seconds between looks for due rows: ten workers at a time must leave time to others
 FAULTS = json.loads(os.environ.get("FAULTS", "[]"))  # [{"when": ..., "operation": ..., ...}]
 HOLD = float(os.environ.get("HOLD", "0"))  # seconds to leave it running
 PROVIDER = os.environ.get("PROVIDER", "vastai")
@@ -123,6 +124,7 @@ def main() -> int:
 def live() -> int:
     patiently(tasks.prepare)
     pool = ThreadPoolExecutor(8, initializer=slices.forbid_database)
+    slices.PAUSE = LOOKS
     work = slices.Work(pool, (reconcile, sweep, jobs))
     while not patiently(act):
         work.turns_until(time.monotonic() + TURN)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -21,7 +22,7 @@ from tests.prove.mutants import MUTANTS, Mutant
 ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = (".*", "var", "bench", "__pycache__", "node_modules", "*.egg-info")
 KILLED, ALIVE = 1, 0  # pytest: a test failed; all passed. Anything else is a broken mutant.
-SECONDS = 300
+SECONDS, SECONDS_CLEAN = 300, 1200  # for one mutant's tests, for all of them
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def seed(mutant: Mutant, text: str) -> str:
     return text.replace(mutant.old, mutant.new)
 
 
-def run_tests(tree: Path, tests: Iterable[str]) -> tuple[int, str]:
+def run_tests(tree: Path, tests: Iterable[str], seconds: float = SECONDS) -> tuple[int, str]:
     command = [
         sys.executable,
         "-m",
@@ -62,20 +63,26 @@ def run_tests(tree: Path, tests: Iterable[str]) -> tuple[int, str]:
     ]
     done = subprocess.run(
         [*command, *tests], cwd=tree, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=SECONDS,
+        timeout=seconds,
     )  # fmt: skip
     return done.returncode, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def write(path: Path, text: str) -> None:
+    """What was compiled of the text before must not be taken for this one's."""
+    path.write_text(text)
+    Path(cache_from_source(path)).unlink(missing_ok=True)
 
 
 def judge(mutant: Mutant, tree: Path) -> Verdict:
     """In a tree that is clean before and after."""
     path, started = tree / mutant.file, time.monotonic()
     text = path.read_text()
-    path.write_text(seed(mutant, text))
+    write(path, seed(mutant, text))
     try:
         code, output = run_tests(tree, mutant.tests)
     finally:
-        path.write_text(text)
+        write(path, text)
     return Verdict(mutant, code, time.monotonic() - started, output)
 
 
@@ -88,7 +95,8 @@ def judge_all(mutants: Iterable[Mutant], workers: int = 2) -> list[Verdict]:
             (Path(directory) / str(number)).mkdir()
             trees.put(copy_tree(Path(directory) / str(number)))
         tree = trees.get()
-        code, output = run_tests(tree, sorted({test for m in mutants for test in m.tests}))
+        every = sorted({test for mutant in mutants for test in mutant.tests})
+        code, output = run_tests(tree, every, SECONDS_CLEAN)
         trees.put(tree)
         if code:
             raise SystemExit(f"the tests fail without any mutant:\n{output}")
