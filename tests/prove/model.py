@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
 
@@ -21,36 +21,18 @@ from sessions.facts import AttemptFacts, Facts, Seen
 from sessions.rules import RULES
 from sessions.states import NEXT, Resolution, State
 from tests.prove.figures import record
+from tests.prove.model_market import FAULTS, MORE, START, Broken, Machine, Market
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 PRICE = Decimal("0.4")
-CLAIM, PERMIT, LATEST, LAG = 150, 10, 70, 90  # seconds
+CLAIM, PERMIT = 150, 10  # seconds
 NOTHING = {"absences": 0, "first_absence_at": None, "last_absence_at": None}
 LIFE = timedelta(hours=2)
 STEPS_OF_CHAOS, STEPS_TO_REST = 60, 500
-ANSWERS = {  # fault of a create -> what is answered
-    "": CreateOutcome.CREATED,
-    "lost": CreateOutcome.UNKNOWN,
-    "late": CreateOutcome.UNKNOWN,
-    "undone": CreateOutcome.UNKNOWN,
-    "gone": CreateOutcome.OFFER_GONE,
-    "leftover": CreateOutcome.LEFTOVER,
-    "rate": CreateOutcome.RATE,
-}
 KNOWN = {
     CreateOutcome.CREATED: Resolution.CREATED,
     CreateOutcome.LEFTOVER: Resolution.LEFTOVER,
     CreateOutcome.UNKNOWN: "",
 }
-FAULTS = [fault for fault in ANSWERS if fault]
-MORE = ["lag", "no_list", "empty_list", "no_read", "no_destroy", "ignored", "lost_destroy"]
-
-
-@dataclass
-class Machine:
-    visible_at: datetime
-    gone: datetime | None = None
-    listed_until: datetime | None = None
 
 
 @dataclass
@@ -80,52 +62,15 @@ class Hand:
     performed: bool = False
 
 
-class Broken(AssertionError):
-    """An invariant does not hold."""
+class Game(Market):
+    """The rows and the processes; the market is where they call."""
 
-
-class Game:
     def __init__(self, seed: int, processes: int) -> None:
-        self.dice = Random(seed)
-        self.now = START
+        super().__init__(seed)
         self.row = Row()
         self.hands: list[Hand | None] = [None] * processes
-        self.machines: dict[int, Machine] = {}  # by the attempt's number, as by its label
-        self.arrivals: list[tuple[datetime, int]] = []
-        self.sent: Counter[int] = Counter()
-        self.faults: set[str] = set()
         self.newest: tuple[datetime, frozenset[int]] | None = None
         self.reading: tuple[datetime, frozenset[int]] | None = None
-
-    def strikes(self, fault: str) -> bool:
-        return fault in self.faults and self.dice.random() < 0.8
-
-    def later(self, seconds: float) -> datetime:
-        return self.now + timedelta(seconds=seconds)
-
-    # the marketplace
-
-    def appear(self, number: int, at: datetime) -> None:
-        lag = self.dice.uniform(0, LAG) if self.strikes("lag") else 0
-        if number in self.machines:
-            raise Broken(f"a second machine of attempt {number}")
-        self.machines[number] = Machine(at + timedelta(seconds=lag))
-
-    def visible(self) -> frozenset[int]:
-        now = self.now
-        return frozenset(
-            n
-            for n, m in self.machines.items()
-            if m.visible_at <= now
-            and (m.gone is None or (m.listed_until is not None and m.listed_until > now))
-        )
-
-    def tick(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-        for at, number in self.arrivals[:]:
-            if at <= self.now:
-                self.arrivals.remove((at, number))
-                self.appear(number, at)
 
     def read(self) -> None:
         if not self.strikes("no_list"):
@@ -291,15 +236,7 @@ class Game:
     def create(self, hand: Hand) -> CreateOutcome:
         if self.now > hand.sent_at + timedelta(seconds=PERMIT):
             return CreateOutcome.NOT_SENT
-        self.sent[hand.number] += 1
-        if self.sent[hand.number] > 1:
-            raise Broken(f"attempt {hand.number} was sent twice")
-        fault = next((name for name in FAULTS if self.strikes(name)), "")
-        if fault in ("", "lost", "leftover"):
-            self.appear(hand.number, self.now)
-        elif fault == "late":
-            self.arrivals.append((self.later(self.dice.uniform(0, LATEST)), hand.number))
-        return ANSWERS[fault]
+        return self.make(hand.number)
 
     def destroy(self, hand: Hand, machine: Machine | None) -> bool:
         """True = accepted or not found."""
@@ -310,8 +247,7 @@ class Game:
         if self.strikes("no_destroy"):
             return False
         if machine and machine.gone is None and not self.strikes("ignored"):
-            machine.gone = self.now
-            machine.listed_until = self.later(self.dice.uniform(0, 60))
+            self.remove(machine)
         return not self.strikes("lost_destroy")
 
     def finish(self, hand: Hand) -> None:
