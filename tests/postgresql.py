@@ -56,8 +56,8 @@ class Cluster:
         settings = f"-c fsync=off -c max_connections={self.connections}"
         options = f"-p {self.port} -h 127.0.0.1 -k {self.directory} {settings}"
         log = str(self.directory / "log")
-        command = [f"{self.tools}/pg_ctl", "-D", self.data, "-o", options, "-l", log, "-w"]
-        run([*command, "start"], self.directory)
+        command = [f"{self.tools}/pg_ctl", "-D", self.data, "-o", options, "-l", log]
+        run([*command, "-w", "-t", "110", "start"], self.directory)
 
     def __exit__(self, *exception: object) -> None:
         command = [f"{self.tools}/pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop"]
