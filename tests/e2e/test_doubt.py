@@ -97,14 +97,14 @@ def test_what_a_restored_backup_has_lost_is_adopted_and_ends_like_any_other(worl
     world.wait_anchored()
     last = world.last_request()
 
-    world.environment["GPUBROKER_TIME_SCALE"] = "10"  # a login may take long on a busy machine
+    world.environment["GPUBROKER_TIME_SCALE"] = "5"  # a login may take long on a busy machine
     world.exchange("before")
     until("the alert", lambda: world.alerted("identity") and world.alerted("audit"))
     world.let_pass(CALM)
     assert pk not in world.states() and world.rows("SELECT * FROM gpu_sessions_sighting") == []
     assert world.mutations(last) == []
 
-    assert world.django("adopt", "adopt_identity", "--yes").process.wait(60) == 0
+    assert world.django("adopt", "adopt_identity", "--yes").process.wait(120) == 0
     orphan = until("it needs attention", lambda: adoptable(world, label))
     answer = world.post(orphan["way"], confirm=orphan["id"], reason="a demo runs on it")
     assert answer.status_code == 302, answer.text[-2000:]
