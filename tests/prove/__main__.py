@@ -25,7 +25,9 @@ FULL = os.environ.get("PROVE") == "full"
 SEED = int(os.environ.get("PROVE_SEED", "0")) or SystemRandom().randrange(1, 10**6)
 LAST = 19  # of the priorities
 ENDED = 128 + signal.SIGTERM  # exit code of a keeper that was told to end
-PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist")
+PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+ALONE, SIDE_BY_SIDE = ("-p", "no:xdist"), ("-n", "2", "--dist", "loadgroup")
+CROWD = ("tests/e2e/test_many.py", "tests/e2e/test_kills.py")
 MANY = (  # deaths in the full form: at every point, and so many others
     "--sample=0", "--pairs=600", "--alls=120", "--pauses=120", "--alarms=120", "--syscalls=120"
 )  # fmt: skip
@@ -63,20 +65,20 @@ class Programme:
 def parts() -> list[Part]:
     """Whole processes wait most of the time, but have deadlines: one such part after another.
 
-    The patient ones fill what these leave, the longest first, one on each core.
+    What only computes fills what these leave, the longest first, and so does not end last.
     """
     schedules = "1000000" if FULL else "100000"
     seed = ("--seed", str(SEED))
     return [
-        Part("hypothesis", (*PYTEST, "tests/prove/test_machine.py"), patient=True),
-        Part("interleavings", (*PYTEST, "tests/prove/test_interleavings.py"), patient=True),
+        Part("mutants", ("-m", "tests.prove.run_mutants"), patient=True),
+        Part("hypothesis", (*PYTEST, *ALONE, "tests/prove/test_machine.py"), patient=True),
+        Part("interleavings", (*PYTEST, *ALONE, "tests/prove/test_interleavings.py"), patient=True),
         Part("model", ("-m", "tests.prove.model", schedules, str(SEED)), patient=True),
-        Part("mutants", ("-m", "tests.prove.run_mutants")),
-        Part("decide", ("-m", "tests.prove.covered")),
+        Part("decide", ("-m", "tests.prove.covered"), patient=True),
         Part("crash_points", ("-m", "tests.prove.crash_points", *seed, *(MANY if FULL else ()))),
         Part("fault_matrix", ("-m", "tests.prove.fault_matrix", *seed,
                               *(["--every"] if FULL else []))),
-        Part("crowd", (*PYTEST, "tests/e2e/test_many.py", "tests/e2e/test_kills.py")),
+        Part("crowd", (*PYTEST, *SIDE_BY_SIDE, *CROWD)),
         Part("queue_chaos", ("-m", "tests.prove.queue_chaos", str(SEED))),
         Part("drills", ("-m", "tests.prove.drills", "--seed", str(SEED),
                         *(["--full"] if FULL else []))),
@@ -90,6 +92,8 @@ def environment(figures: Path) -> dict[str, str]:
         "PROVE_SCHEDULES": "5000" if FULL else "300",
         "PROVE_EXAMPLES": "3000" if FULL else "300",
         "PROVE_STEPS": "100" if FULL else "60",
+        "PROVE_LAUNCHES": "100",
+        "PROVE_KILLS": "20",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "",  # a thousand processes: none compiles Django anew

@@ -22,7 +22,7 @@ CLOCK = 20
 SECONDS = 480  # for one run to come to rest on a busy machine
 PROVIDERS = ("vastai", "tensordock")
 DATABASES = ("sqlite", "postgresql")
-AT_ONCE = 10  # they wait most of the time
+AT_ONCE = 13  # they wait most of the time
 CONNECTIONS = 200
 LABELS = ("", DEAD_LABEL.format("0123456789"))  # of strangers on the account
 FEW = ("--machines=60",)  # offers for one session; each reading of all costs processor time
