@@ -13,6 +13,8 @@ from psycopg import sql
 
 from .ports import free_ports, release
 
+CARELESS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+
 
 def programs() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -32,7 +34,7 @@ def run(command: list[str], directory: Path) -> None:
 class Cluster:
     """Use as a context manager; it runs inside the block.
 
-    Without fsync: what is killed here are its clients, the server itself never dies.
+    It may forget all in a crash: what is killed here are its clients, the server itself never dies.
     """
 
     def __init__(self, connections: int = 100) -> None:
@@ -53,7 +55,7 @@ class Cluster:
 
     def start(self) -> None:
         [self.port] = free_ports(1)
-        settings = f"-c fsync=off -c max_connections={self.connections}"
+        settings = f"-c max_connections={self.connections} {CARELESS}"
         options = f"-p {self.port} -h 127.0.0.1 -k {self.directory} {settings}"
         log = str(self.directory / "log")
         command = [f"{self.tools}/pg_ctl", "-D", self.data, "-o", options, "-l", log]
