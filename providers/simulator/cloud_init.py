@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -183,9 +183,10 @@ def make_base(base: Path) -> None:
         (base / name).symlink_to(f"usr/{name}")
     (base / "sbin").symlink_to("usr/bin")
     (base / "home" / "user").rmdir()  # no account yet when write_files is carried out
-    for program in PROGRAMS:
-        if path := shutil.which(program):
-            add_program(base, program, Path(path).resolve())
+    found = {name: Path(path).resolve() for name in PROGRAMS if (path := shutil.which(name))}
+    for name, program in found.items():
+        shutil.copy(program, base / "usr/bin" / name)
+    add_libraries(base, found.values())
     (base / "usr/bin/install").rename(base / "usr/bin/install.real")
     for name, text in SHIMS.items():
         file = base / "usr/bin" / name
@@ -197,14 +198,14 @@ def make_base(base: Path) -> None:
         (base / name).write_text(text)
 
 
-def add_program(base: Path, name: str, path: Path) -> None:
-    shutil.copy(path, base / "usr/bin" / name)
-    found = subprocess.run(["ldd", str(path)], capture_output=True, text=True, timeout=30)  # noqa: S603, S607
-    for library in re.findall(r"(/\S+) \(0x", found.stdout):
+def add_libraries(base: Path, programs: Iterable[Path]) -> None:
+    """Of all programs at once: a process for each would be most of a simulator's start."""
+    command = ["ldd", *map(str, programs)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)  # noqa: S603
+    for library in set(re.findall(r"(/\S+) \(0x", found.stdout)):
         target = base / library.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            shutil.copy(library, target)
+        shutil.copy(library, target)
 
 
 def link(source: str, target: str) -> None:
