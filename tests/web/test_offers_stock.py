@@ -309,12 +309,15 @@ def test_what_nobody_asked_lately_is_not_prepared(large, monkeypatch) -> None:
 def test_a_table_that_nobody_shows_is_freed_at_once(market) -> None:
     """Not when the garbage collector comes by: the next table may be there before it."""
     search(parsed("sort=gpu"), timezone.now())
-    former = weakref.ref(stock.renew())
+    table = stock.renew()
+    parts = (table, table.columns, table.index(Filters().usage, "gpu"))
+    former = [weakref.ref(part) for part in parts]
+    del table, parts
     gc.disable()
     try:
         make_offer()
         search(Filters(), timezone.now())
-        assert former() is None
+        assert [part() for part in former] == [None, None, None]
     finally:
         gc.enable()
 
