@@ -38,6 +38,16 @@ def test_an_offer_shows_what_failed_there_and_how_often_it_worked(page) -> None:
     assert "1 of 1 ok <span> in Spain</span>" in shown
 
 
+def test_a_record_of_few_tries_elsewhere_is_not_shown_beside_each_offer(page) -> None:
+    offer = make_offer()
+    for tries in (1, 2):
+        tried(make_offer(place="Peru", country="PE"), "ok", tries)
+    assert text(page, "/?country=ES").count("2 of 2 ok") == 0
+    tried(make_offer(place="Peru", country="PE"), "boot", 3)
+    assert "2 of 3 ok <span> anywhere</span>" in text(page, "/?country=ES")
+    assert f"/launch/vastai/{offer.offer_id}/" in text(page, "/?country=ES")
+
+
 def test_without_a_record_nothing_is_claimed(page) -> None:
     make_offer(offer_id="77")
     for shown in (text(page, "/"), text(page, "/launch/vastai/77/")):
