@@ -1,5 +1,6 @@
 """The page "Needs attention": who sees what, who may do what, and the banner of every page."""
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -121,8 +122,10 @@ def test_others_see_only_what_is_wrong_with_their_own(page, person, orphan):
     build("unreachable", timezone.now(), owner=person)
     shown = text(page)
     assert "SSH does not answer" in shown
-    for words in ("host key changed", "777", "888", FROZEN, "Orphans", 'href="/attention/"'):
+    for words in ("host key changed", FROZEN, "Orphans", 'href="/attention/"'):
         assert words not in shown
+    for number in ("777", "888"):  # as a word: an instant may have these digits
+        assert not re.search(rf"\b{number}\b", shown)
 
 
 @pytest.mark.parametrize("name", ACTIONS)
