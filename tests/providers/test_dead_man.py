@@ -24,11 +24,12 @@ BASE = "http://127.0.0.1:1"
 START = 1_760_000_000
 HOUR = 3600
 END, LATEST = START + HOUR, START + 12 * HOUR
-PATIENCE = 30.0  # seconds
-FAKES = {
+PATIENCE = 60.0  # seconds
+FAKES = {  # the loop ends with the test run, also when that is killed
     "sleep": """\
 echo $1 >>{here}/slept; mine=$(grep -c '' {here}/slept)
-while read allowed <{here}/allowed; [ $allowed -lt $mine ]; do /bin/sleep 0.01; done""",
+while read allowed <{here}/allowed; [ $allowed -lt $mine ]; do
+kill -0 {owner} || kill -9 $PPID $$; /bin/sleep 0.01; done""",
     "date": "read now <{here}/clock; echo $now",
     "curl": """\
 printf '%s\\n' "$@" >{here}/called.new; mv {here}/called.new {here}/called; exit {status}""",
@@ -59,7 +60,8 @@ class Machine:
         self.program("curl")
 
     def program(self, name: str, status: int = 0, body: str = "") -> None:
-        text = body or FAKES.get(name, FAKES["curl"]).format(here=self.here, status=status)
+        words = {"here": self.here, "status": status, "owner": os.getpid()}
+        text = body or FAKES.get(name, FAKES["curl"]).format(**words)
         file = self.here / "bin" / name
         file.write_text(f"#!/bin/sh\n{text}\n")
         file.chmod(0o755)
