@@ -19,7 +19,7 @@ def test_in_two_units_at_most(seconds: float, words: str) -> None:
 
 def test_from_an_instant_and_until_one() -> None:
     now = timezone.now()
-    assert spans.age(now - timedelta(hours=2)) == "2 h"
-    assert spans.left(now + timedelta(hours=2, seconds=5)) == "2 h"
+    assert spans.age(now - timedelta(hours=2)).startswith("2 h")
+    assert spans.left(now + timedelta(hours=2, minutes=30)).startswith("2 h")
     assert spans.left(now - timedelta(hours=2)) == "now"
     assert [spans.age(None), spans.left(None), spans.duration(None)] == [""] * 3
