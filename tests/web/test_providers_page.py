@@ -1,6 +1,7 @@
 """What the providers page says in each state, and the test that answers through its card."""
 
 import json
+import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 
