@@ -24,10 +24,16 @@ expect.set_options(timeout=PATIENCE)
 WATCH = """
 document.addEventListener("securitypolicyviolation", event => console.error(
     `CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
-document.addEventListener("DOMContentLoaded", () => new MutationObserver(changes => {
-    for (const node of changes.flatMap(change => [...change.addedNodes]))
-        document.body.dataset.heard = `${document.body.dataset.heard ?? ""}${node.textContent}\n`;
-}).observe(document.getElementById("toasts") ?? document.body, {childList: true}));
+document.addEventListener("DOMContentLoaded", () => {
+    const [toasts, body] = [document.getElementById("toasts"), document.body];
+    if (!toasts) return;
+    const hear = ({textContent}) => {
+        body.dataset.heard = `${body.dataset.heard ?? ""}${textContent}\\n`;
+    };
+    [...toasts.children].forEach(hear);
+    new MutationObserver(changes => changes.forEach(change => change.addedNodes.forEach(hear)))
+        .observe(toasts, {childList: true});
+});
 """
 
 

@@ -153,13 +153,13 @@ def test_orphans_are_decided_on(world: World, visit: Watched, way: Way) -> None:
     form = act(page, way, ignored, "Ignore…")
     way.write(form.get_by_label("Reason"), "a demo runs on it")
     way.press(form.get_by_role("button", name="Ignore it"))
-    heard_on_load(page, "Ignored")
+    heard(page, "Ignored")
     expect(page.get_by_text("“a demo runs on it”").first).to_be_visible()
 
     form = act(page, way, destroyed, "Destroy now…")
     way.mark(form.get_by_role("checkbox"))
     way.press(form.get_by_role("button", name="Destroy it"))
-    heard_on_load(page, "It is destroyed as soon as")
+    heard(page, "It is destroyed as soon as")
     sql = "SELECT hurried_at FROM gpu_sessions_sighting WHERE instance_id = ?"
     assert world.rows(sql, destroyed)[0]["hurried_at"]
 
@@ -168,11 +168,7 @@ def test_orphans_are_decided_on(world: World, visit: Watched, way: Way) -> None:
     way.write(form.get_by_label("Reason"), "the row was lost")
     way.press(form.get_by_role("button", name="Adopt it"))
     page.wait_for_url(re.compile(r"/sessions/[0-9a-f-]{36}/$"))
-    heard_on_load(page, "Adopted")
-
-
-def heard_on_load(page: Page, words: str) -> None:
-    expect(page.locator("#toasts .toast", has_text=words)).to_have_count(1)
+    heard(page, "Adopted")
 
 
 @ways("mouse-1440-dark", "keyboard-1440-light", "touch-390-light")
@@ -229,7 +225,7 @@ def test_a_key_comes_and_goes(world: World, visit: Watched, way: Way) -> None:
     field.press("Control+a")
     page.keyboard.type(f"{KEY} ada@laptop")
     way.press(page.get_by_role("button", name="Add the key"))
-    heard_on_load(page, "ada@laptop")
+    heard(page, "ada@laptop")
     way.press(page.get_by_role("button", name="Remove ada@laptop"))
     expect(page.get_by_text("ada@laptop", exact=True)).to_have_count(0)
     visit.troubles[:] = [each for each in visit.troubles if "status of 422" not in each]
