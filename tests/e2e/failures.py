@@ -158,7 +158,7 @@ REFUSED: dict[str, Failure] = {
 BAD: dict[str, Failure] = {
     "boot never ends": bad("boot_never_ends", *LATE, "nvidia/cuda", passes="boot"),
     "place never boots": bad("boot_never_ends", *LATE, passes="boot", **DOCK),
-    "no port": bad("forwards_dropped", *LATE, passes="boot", **DOCK),
+    "no address": bad("address_late", *LATE, passes="boot", **DOCK),
     "error state": bad("fails", *BOOT, **DOCK),
     "exits": bad("exits_at_once", *BOOT, "exited"),
     "no such image": bad("image_missing", *BOOT, "manifest unknown"),
