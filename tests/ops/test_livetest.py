@@ -23,6 +23,7 @@ from tests.world import ACCOUNT, World
 
 pytestmark = pytest.mark.xdist_group("livetest")
 LIMITS = ["--max-price=0.50", "--max-spend=1.00"]
+PATIENCE = 600  # seconds: as long as a live test may take at most
 
 
 class Markets(World):
@@ -45,9 +46,9 @@ class Markets(World):
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Marketplaces and an empty, migrated database."""
-    with Markets(tmp_path_factory.mktemp("livetest") / "w", clock=60) as world:
+    with Markets(tmp_path_factory.mktemp("livetest") / "w", clock=30) as world:
         world.start_simulator()
-        assert world.django("migrate", "migrate", "-v0").process.wait(120) == 0
+        assert world.django("migrate", "migrate", "-v0").process.wait(PATIENCE) == 0
         yield world
 
 
@@ -68,7 +69,7 @@ def start(world: World, *arguments: str) -> subprocess.Popen[str]:
 def livetest(world: World, *arguments: str) -> tuple[int, str]:
     """Exit status and report; whatever it did, nothing is left on the account."""
     process = start(world, *arguments)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=PATIENCE)
     assert out, err
     assert "Traceback" not in err
     assert_nothing_is_left(world)
@@ -121,7 +122,7 @@ def test_ctrl_c_gives_everything_back(world: World) -> None:
     process = start(world, "--provider=vastai")
     until("a machine exists", lambda: [r for r in world.ledger() if r["gone_at"] is None])
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=240)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "(early: interrupted)" in out
     assert "absence proven" in out
