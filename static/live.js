@@ -55,7 +55,8 @@ function arrived(root) {
 const toasts = document.getElementById("toasts");
 
 function toast(text, level = "info") {
-  if ([...toasts.children].some((t) => t.textContent === text)) return;
+  const said = [...toasts.querySelectorAll(".toast:not(.gone) > span")];
+  if (said.some((span) => span.textContent === text)) return;
   const box = document.createElement("div");
   box.className = `toast ${level}`;
   box.append(Object.assign(document.createElement("span"), { textContent: text }));
@@ -63,20 +64,26 @@ function toast(text, level = "info") {
   fade(box);
 }
 
+// None moves while it is read: a new one takes the place of the older word on its session, or of one that went.
 function fade(box) {
-  const before = [...toasts.children].slice(0, [...toasts.children].indexOf(box));
-  for (const old of before) // the newest word on a session is enough
-    if (box.dataset.about && old.dataset.about === box.dataset.about) old.remove();
+  const before = [...toasts.querySelectorAll(".toast:has(button)")]; // those that came here before
+  const older = before.find((old) => box.dataset.about && old.dataset.about === box.dataset.about);
+  (older ?? before.find((old) => old.matches(".gone")))?.replaceWith(box);
   const close = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
   close.setAttribute("aria-label", "Close");
-  close.addEventListener("click", () => box.remove());
+  close.addEventListener("click", () => go(box));
   box.append(close);
   if (!box.matches(".error, .warning")) setTimeout(leave, 7000, box);
 }
 
 function leave(box) {
   if (box.matches(":focus-within")) setTimeout(leave, 2000, box); // somebody is about to use it
-  else box.remove();
+  else go(box);
+}
+
+function go(box) {
+  box.classList.add("gone");
+  for (const last of toasts.querySelectorAll(".gone:not(:has(~ .toast:not(.gone)))")) last.remove();
 }
 
 // ---- copying

@@ -275,9 +275,11 @@ def test_the_help_holds_the_focus_and_switches_single_keys_off(
     page.goto(f"{world.base}/login/?next=/keys/")
     fill_in(page, welcome)
     page.keyboard.press("Enter")
+    page.wait_for_url(f"{world.base}/keys/")  # loaded: the scripts as well
     button = page.locator("header button[data-shortcuts]").first
     shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
     button.press("Enter")
+    expect(shortcuts).to_be_visible()
     expect(shortcuts.get_by_text("Next row")).to_have_count(0)  # no rows on this page
     for _ in range(6):
         page.keyboard.press("Tab")

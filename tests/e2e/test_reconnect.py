@@ -83,6 +83,16 @@ def test_a_page_never_listens_twice_nor_tells_twice(world: World, pages: tuple[P
         document.dispatchEvent(new Event("htmx:wsAfterMessage"));
     """)
     expect(page.locator("#toasts .toast")).to_have_count(2)  # the newest word on each
+    tops = "[...toasts.children].map(toast => toast.offsetTop)"
+    before = page.evaluate(tops)
+    page.locator("#toasts button").first.click()
+    assert page.evaluate(tops) == before  # nothing moves while it is read
+    page.evaluate("document.dispatchEvent(new CustomEvent('toast', {detail: {text: 'c'}}))")
+    expect(page.locator("#toasts .toast").first).to_contain_text("c")  # in the free place
+    expect(page.locator("#toasts .toast")).to_have_count(2)
+    for _ in range(2):
+        page.locator("#toasts .toast:not(.gone) button").first.click()
+    expect(page.locator("#toasts .toast")).to_have_count(0)
     page.evaluate("""
         const address = `ws://${location.host}/ws/strip/`;
         window.opened = [1, 2, 3].map(() => htmx.createWebSocket(address));
