@@ -233,8 +233,13 @@ class Provider(ABC):
         """Every instance on the account, or raise: never a partial list."""
 
     @abstractmethod
-    def get_instance(self, instance_id: str) -> Instance | None:
-        """None only when the provider says that it does not exist."""
+    def get_instance(
+        self, instance_id: str, details: Mapping[str, object] | None = None
+    ) -> Instance | None:
+        """None only when the provider says that it does not exist.
+
+        `details`: of the offer that it was rented by, where that is known.
+        """
 
     @abstractmethod
     def destroy(self, instance_id: str) -> DestroyResult:

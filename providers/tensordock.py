@@ -1,6 +1,7 @@
 """TensorDock: the calls, each one thin; tensordock_answers, _offers and _instances read them."""
 
 import time
+from collections.abc import Mapping
 
 from . import waits
 from .base import (
@@ -82,8 +83,11 @@ class TensorDock(Provider):
         instances = parse_listing(checked(self._get("/instances")))
         return Listing(instances=instances, account_id=self._account_id)
 
-    def get_instance(self, instance_id: str) -> Instance | None:
-        return parse_read(self._get(_path(instance_id)), instance_id)
+    def get_instance(
+        self, instance_id: str, details: Mapping[str, object] | None = None
+    ) -> Instance | None:
+        shared = (details or {}).get("dedicated_ip") is False
+        return parse_read(self._get(_path(instance_id)), instance_id, shared=shared)
 
     def destroy(self, instance_id: str) -> DestroyResult:
         """Always delete: a stopped machine is billed in full."""

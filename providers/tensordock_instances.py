@@ -56,20 +56,23 @@ def _rows(body: Json) -> list[object]:
     return lists[0]
 
 
-def parse_read(answer: Answer, instance_id: str) -> Instance | None:
-    """None only for a 404 of the API itself and for an instance that it calls deleted."""
+def parse_read(answer: Answer, instance_id: str, *, shared: bool = False) -> Instance | None:
+    """None only for a 404 of the API itself and for an instance that it calls deleted.
+
+    `shared`: others have the same address, so there is no port before it is told.
+    """
     if no_such_instance(answer):
         return None
     body = checked(answer)
     data = body.get("data", body)
-    instance = parse_instance(data, whole=True)
+    instance = parse_instance(data, whole=not shared)
     if instance.instance_id.lower() != instance_id.lower():
         raise BadResponse(f"asked for {instance_id}, got {instance.instance_id}")
     return None if _normal(instance.raw_state) == "deleted" else instance
 
 
 def parse_instance(found: object, *, whole: bool) -> Instance:
-    """`whole`: a read, which says all about the ports; the rows of a listing may not."""
+    """`whole`: it says all about the ports; rows of a listing may not, nor an early read."""
     row = _flat(found)
     name, status = row.get("name") or "", row.get("status")
     if not isinstance(name, str) or not isinstance(status, str | None):

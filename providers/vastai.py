@@ -1,6 +1,7 @@
 """Vast.ai: the calls, each one thin; vastai_answers, _offers and _instances understand them."""
 
 import time
+from collections.abc import Mapping
 
 from . import clean, waits
 from .base import (
@@ -95,7 +96,9 @@ class VastAI(Provider):
             walk.add(checked(answer))
         return Listing(instances=walk.instances(), account_id=account_id)
 
-    def get_instance(self, instance_id: str) -> Instance | None:
+    def get_instance(
+        self, instance_id: str, details: Mapping[str, object] | None = None
+    ) -> Instance | None:
         answer = self.api.call(
             "GET", f"/api/v0/instances/{self._checked_id(instance_id)}/", deadline=READ
         )

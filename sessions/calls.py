@@ -1,6 +1,7 @@
 """A session's external calls: plain values that a thread carries out without the database."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -97,10 +98,11 @@ class DestroyCall(Call):
 @dataclass(frozen=True, kw_only=True)
 class ReadCall(Call):
     lane = "read"
+    details: Mapping[str, object]  # of the offer
 
     def perform(self) -> Instance | None | ProviderError:
         try:
-            return registry.get(self.provider).get_instance(self.instance_id)
+            return registry.get(self.provider).get_instance(self.instance_id, self.details)
         except ProviderError as error:
             return error
 

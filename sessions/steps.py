@@ -198,7 +198,8 @@ def read_instance(session: Session, action: lifecycle.ReadInstance, now: datetim
     with transaction.atomic():
         if not granted(session, attempt.provider, "read", now):
             return False
-    return ReadCall(**whose(session, attempt))
+    details = attempt.offer.get("details") or {}  # of an adopted machine there are none
+    return ReadCall(**whose(session, attempt), details=details)
 
 
 def gone(session: Session, action: lifecycle.Gone, now: datetime) -> Done:

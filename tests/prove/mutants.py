@@ -175,9 +175,10 @@ LIVE = [
       "return ReadInstance() if facts.listed_at and facts.listed_at > since else None",
       "return ReadInstance()", f"{LIFE}::TestStopping"),
     m("error-is-absence", "I12", "sessions/calls.py",
-      "get_instance(self.instance_id)\n        except ProviderError as error:\n"
+      "get_instance(self.instance_id, self.details)\n        except ProviderError as error:\n"
       "            return error",
-      "get_instance(self.instance_id)\n        except ProviderError:\n            return None",
+      "get_instance(self.instance_id, self.details)\n        except ProviderError:\n"
+      "            return None",
       f"{END}::test_a_read_error_proves_nothing"),
     m("missing-many-believed", "I13", "sessions/sweep.py",
       "if len(missing) >= max(VANISH_FLOOR, BREAKER_SHARE * len(live)):", "if False:",

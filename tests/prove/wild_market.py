@@ -142,7 +142,7 @@ class WildMarket(Market):
             shown = [machine for machine in shown if self.dice.random() < 0.5]
         return Listing(instances=tuple(shown), account_id=self.account_id)
 
-    def get_instance(self, instance_id: str) -> Instance | None:
+    def get_instance(self, instance_id: str, details: object = None) -> Instance | None:
         self.calls.append(("read", instance_id))
         if self.strikes("read_error"):
             raise ProviderError("503")

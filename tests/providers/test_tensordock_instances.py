@@ -101,6 +101,14 @@ def test_the_port_is_what_the_provider_says(changes: dict[str, Any], port: int |
     assert {way.port for way in found.endpoints} == ({port} if port else set())
 
 
+def test_on_a_shared_address_port_22_is_somebody_elses() -> None:
+    """The address comes first, the forwarded port seconds later."""
+    early = parse_read(reply(200, read(portForwards=[])), ID, shared=True)
+    assert early.endpoints == ()
+    later = parse_read(reply(200, read()), ID, shared=True)
+    assert {way.port for way in later.endpoints} == {20456}
+
+
 @pytest.mark.parametrize(
     "answer",
     [

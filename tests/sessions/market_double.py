@@ -79,7 +79,7 @@ class Market(Provider):
             return self.fail["list"]()
         return Listing(instances=tuple(self.machines.values()), account_id=self.account_id)
 
-    def get_instance(self, instance_id: str) -> Instance | None:
+    def get_instance(self, instance_id: str, details: object = None) -> Instance | None:
         self.calls.append(("read", instance_id))
         if "read" in self.fail:
             return self.fail["read"](instance_id)
