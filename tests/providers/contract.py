@@ -31,6 +31,7 @@ from providers.base import (
 from .simulated import CLOCK, Simulated, eventually, pause
 
 NUMBERS = count(1)
+RENTED: set[str] = set()  # machines, also when the stock is read again
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 ZOO = (
     "",
@@ -114,8 +115,10 @@ class ProviderContract:
         self.stock = stock
 
     def fresh_offer(self) -> OfferRecord:
-        """On a machine that no test has rented yet."""
-        return self.stock.pop(0)
+        """On a machine that no test of this process has rented yet: something may linger there."""
+        offer = next(o for o in self.stock if self.machine_of(o) not in RENTED)
+        RENTED.add(self.machine_of(offer))
+        return offer
 
     def create(self, provider: Provider) -> tuple[LaunchSpec, CreateResult]:
         spec = self.spec(self.fresh_offer())
