@@ -29,7 +29,7 @@ def login(port: int, key: asyncssh.SSHKey, *commands: str, user: str = "root") -
 
     try:
         return asyncio.run(asyncio.wait_for(work(), 60))
-    except (ConnectionError, asyncssh.ConnectionLost) as problem:
+    except (ConnectionError, asyncssh.ConnectionLost, asyncssh.ChannelOpenError) as problem:
         raise Closed from problem
 
 
