@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE :=  # some images set it; every process would compile Django anew
-PYTEST_ARGS ?= -n 3 --dist loadgroup --no-loadscope-reorder --durations=25 --durations-min=4
+PYTEST_ARGS ?= -n 2 --dist loadgroup --no-loadscope-reorder --durations=25 --durations-min=4
 
 .PHONY: help up test prove lint screenshots clean tools
 .DEFAULT_GOAL := help
