@@ -19,6 +19,7 @@ from . import keys
 from .asks import Order
 from .idle import IDLE_LOAD, MAX_MINUTES, MIN_MINUTES
 from .models import SSHKey
+from .rules import CENT_OF_A_CENT
 
 HEADROOM = Decimal("1.05")
 IDLE_HELP = (
@@ -31,7 +32,6 @@ IDLE_MEANS = (
 )
 MOST_KEYS = 50  # of one person
 IDLE_RANGE = f"Between {MIN_MINUTES} and {MAX_MINUTES} minutes, or empty for never."
-CENT_OF_A_CENT = Decimal("0.0001")
 FALLBACKS = [
     ("gpu", "Try the next cheapest with the same GPU"),
     ("memory", "Try any GPU with the same memory or more"),

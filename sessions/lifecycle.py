@@ -255,9 +255,8 @@ def _broken(facts: Facts, rules: Rules, now: datetime) -> Action | None:
 
 
 def _ceiling(facts: Facts, attempt: AttemptFacts) -> Decimal:
-    """Prices are compared at the cent's hundredth: marketplaces round as they like (I26)."""
-    quoted = attempt.price_per_hour * Decimal(limits.PRICE_TOLERANCE)
-    return min(facts.max_price_per_hour, quoted) + Decimal("0.0001")
+    quoted = attempt.price_per_hour * limits.PRICE_TOLERANCE
+    return min(facts.max_price_per_hour, quoted) + limits.CENT_OF_A_CENT
 
 
 def _absent(facts: Facts, rules: Rules, now: datetime) -> Action | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from .models import Attempt, Session
-from .rules import PRICE_TOLERANCE
+from .rules import CENT_OF_A_CENT, PRICE_TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def price(attempt: Attempt) -> Decimal:
 
 def dearer(attempt: Attempt) -> bool:
     """Its price rose after it was handed out: no reason to destroy it (I15), but to be told."""
-    most = attempt.price_per_hour * Decimal(PRICE_TOLERANCE) + Decimal("0.0001")
+    most = attempt.price_per_hour * PRICE_TOLERANCE + CENT_OF_A_CENT
     return (attempt.actual_price_per_hour or 0) > most
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from providers.usage import MAX_HOURS
 from providers.waits import seconds
@@ -12,7 +13,8 @@ ABSENCES_AFTER_DESTROY = 2
 ABSENCES_VANISHED = 3
 REFUSALS_NEEDED = 3  # of our key, after the grace
 UNREACHABLE_AFTER = 3  # failed SSH looks in a row
-PRICE_TOLERANCE = "1.05"
+PRICE_TOLERANCE = Decimal("1.05")
+CENT_OF_A_CENT = Decimal("0.0001")  # USD: marketplaces round as they like (I26)
 EXTEND_HOURS = 1
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import explain
+from . import explain, money
 from .models import Attempt, Session, Sighting
 from .states import Resolution, State
 
@@ -41,7 +41,7 @@ def attempt_line(attempt: Attempt, session: Session, late: Sighting | None) -> A
         number=attempt.number,
         what=name(session, attempt),
         offer=where,
-        price=attempt.actual_price_per_hour or attempt.price_per_hour,
+        price=money.price(attempt),
         tone=tone,
         verdict=verdict,
         note=note,
