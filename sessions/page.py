@@ -7,7 +7,6 @@ alone: on the page, as an answer to htmx and in the websocket push.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 
 from providers import registry
 from providers.replies import UNEXPLAINED
@@ -28,7 +27,6 @@ from .tries import attempt_line, name, place, proof, refusal
 
 ENDS_SOON = timedelta(minutes=15)
 CAME_LATE = "A machine turned up later all the same: see its attempt."
-NO_LATE: Mapping[str, Sighting] = MappingProxyType({})
 MEMORY_GB = 1024
 TONES: dict[str, str] = {
     State.RUNNING: "ok",
@@ -155,7 +153,7 @@ def notice(
     cost: money.Cost,
     provider: str,
     now: datetime,
-    late: Mapping[str, Sighting] = NO_LATE,
+    late: Mapping[str, Sighting],
 ) -> Notice | None:
     """The one thing to know before anything else; None when all goes its way."""
     if session.is_open and session.provider not in registry.names():

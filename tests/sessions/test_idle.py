@@ -163,7 +163,7 @@ def test_an_idle_session_is_warned_of_and_stopped_with_its_proof(world, owner):
     found = attention.of_sessions([session], world.now)
     assert found[0].severity == attention.WARN and "idle" in found[0].title
     cost = money.cost(session, session.attempts.all(), world.now)
-    notice = page.notice(session, session.attempt, cost, "Vast.ai", world.now)
+    notice = page.notice(session, session.attempt, cost, "Vast.ai", world.now, {})
     assert notice.keep and f"{session.idle_stops_at:%H:%M}" in notice.title
     announced = session.idle_stops_at
     for_a_while(world, session, 9)

@@ -118,7 +118,7 @@ def test_what_cannot_be_reached_is_told_again_until_it_has_heard(world, owner, m
     found = attention.of_sessions([attempt(session).session], world.now)
     assert f"{first + GRACE:%H:%M} UTC although" in found[0].title
     assert found[0].severity == attention.BAD
-    notice = page.notice(session, session.attempt, cost(session, world), "Vast.ai", world.now)
+    notice = page.notice(session, session.attempt, cost(session, world), "Vast.ai", world.now, {})
     assert notice.tone == "bad" and f"{first + GRACE:%H:%M}" in notice.title
     watch.record(world.now)
     assert AuditEvent.objects.filter(action="alert.raised", reason=found[0].title).exists()
@@ -174,7 +174,7 @@ def test_a_machine_that_ended_itself_is_told_as_such(world, owner, machine):
     assert (session.outcome, session.reason) == (Outcome.OK, "expired")
     assert gone.ended_itself_at == fires
     assert gone.billed_until(world.now) == fires, "not until somebody came back"
-    notice = page.notice(session, gone, cost(session, world), "Vast.ai", world.now)
+    notice = page.notice(session, gone, cost(session, world), "Vast.ai", world.now, {})
     assert f"It destroyed itself at about {fires:%H:%M} UTC." in notice.text
 
 
