@@ -147,7 +147,7 @@ def _session(instance: Instance, parts: Parts, user, now: datetime) -> Session:
         image="",
         disk_gb=0,
         public_keys=list(registered.values_list("public_key", flat=True)),
-        checker_key=vault.seal(own.private_pem, f"checker:{pk}"),
+        checker_key=vault.seal(own.private_pem, vault.checker(pk)),
         checker_public_key=own.public_line,
     )
 

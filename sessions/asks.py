@@ -130,9 +130,9 @@ def _insert(owner, order: Order, offer: Offer, now: datetime) -> Session:
         startup_script=order.startup_script,
         idle_minutes=order.idle_minutes,
         public_keys=order.public_keys + ([extra.public_line] if extra else []),
-        checker_key=vault.seal(own.private_pem, f"checker:{pk}"),
+        checker_key=vault.seal(own.private_pem, vault.checker(pk)),
         checker_public_key=own.public_line,
-        generated_key=vault.seal(extra.private_pem, f"generated:{pk}") if extra else "",
+        generated_key=vault.seal(extra.private_pem, vault.generated(pk)) if extra else "",
     )
     terms = {
         "offer": order.offer_id,

@@ -245,8 +245,8 @@ class LiveTest:
 
     def log_in(self, session: Session) -> list[Login]:
         """Each expected account by our own key, then once more as the person would."""
-        ours = vault.unseal(session.checker_key, f"checker:{session.pk}")
-        persons = vault.unseal(session.generated_key, f"generated:{session.pk}")
+        ours = vault.unseal(session.checker_key, vault.checker(session.pk))
+        persons = vault.unseal(session.generated_key, vault.generated(session.pk))
         users = registry.capabilities(session.provider).ssh_users
         logins = [self.visit(session, user, ours, by_person=False) for user in users]
         shown = way_in(session).get("user", users[0])

@@ -25,8 +25,8 @@ def _places() -> Iterator[Place]:
     for row in Deployment.objects.all():
         yield row, "secret", identity.CONTEXT
     for session in Session.objects.only("pk", "checker_key", "generated_key"):
-        yield session, "checker_key", f"checker:{session.pk}"
-        yield session, "generated_key", f"generated:{session.pk}"
+        yield session, "checker_key", vault.checker(session.pk)
+        yield session, "generated_key", vault.generated(session.pk)
 
 
 def _reseal(row: Model, column: str, context: str) -> int:

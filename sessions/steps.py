@@ -151,7 +151,7 @@ def check_ssh(session: Session, action: lifecycle.CheckSSH, now: datetime) -> Ca
         host=way["host"],
         port=way["port"],
         user=way["user"],
-        private_pem=vault.unseal(session.checker_key, f"checker:{session.pk}"),
+        private_pem=vault.unseal(session.checker_key, vault.checker(session.pk)),
         host_key=session.host_key,
         allow_loopback=allow_loopback(),
         also=switch.command(session, attempt, now),

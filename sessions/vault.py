@@ -1,6 +1,7 @@
 """Secrets at rest: Fernet under settings.ENCRYPTION_KEYS, newest first; old keys still open."""
 
 import json
+from uuid import UUID
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
@@ -8,6 +9,16 @@ from django.conf import settings
 
 class VaultError(Exception):
     """Sealed with a key that is not here, for another place, or damaged."""
+
+
+def checker(session_id: UUID) -> str:
+    """The context of the key by which gpubroker itself logs in."""
+    return f"checker:{session_id}"
+
+
+def generated(session_id: UUID) -> str:
+    """The context of the key that was made for a person."""
+    return f"generated:{session_id}"
 
 
 def seal(text: str, context: str) -> str:

@@ -173,7 +173,7 @@ def session_key(request: HttpRequest, pk: UUID) -> HttpResponse:
     session = find(request, pk)
     if session.owner_id != request.user.pk or not session.generated_key or not session.is_open:
         raise Http404
-    pem = vault.unseal(session.generated_key, f"generated:{session.pk}")
+    pem = vault.unseal(session.generated_key, vault.generated(session.pk))
     try:
         _record_download(session, request.user)
     except limits.TooMany as refusal:
