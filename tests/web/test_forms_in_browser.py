@@ -17,25 +17,15 @@ from playwright.sync_api import Locator, Page, Route, WebSocketRoute, expect
 
 from sessions import live
 from sessions.models import Session
-from tests.browser import PATIENCE, chromium
+from tests.browser import chromium, heard
 from tests.factories import make_user
 from tests.web.conftest import BACKEND
 from tests.web.scenes import build
 
 HOST = "gpubroker.example.org"
 HTMX = {"HX-Request": "true"}
-HEAR = """() => new MutationObserver(() => { // what goes again after a while was still said
-    document.body.dataset.heard = (document.body.dataset.heard ?? "") + toasts.textContent;
-}).observe(document.getElementById("toasts"), {childList: true})"""
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True, scope="module")
-def patient() -> Iterator[None]:
-    expect.set_options(timeout=PATIENCE)
-    yield
-    expect.set_options(timeout=5000)
 
 
 class Shown:
@@ -158,10 +148,8 @@ def test_who_may_only_look_picks_their_own_and_hears_what_was_called_off(install
         expect(page.locator(theirs)).to_be_disabled()
         view.push(warning)
         expect(view.toasts).to_contain_text(["is idle and stops at"])
-        page.evaluate(HEAR)
         view.push(news)  # takes the place of the warning
-        called_off = re.compile("the announced stop was called off")
-        expect(page.locator("body")).to_have_attribute("data-heard", called_off)
+        heard(page, "the announced stop was called off")
         expect(view.toasts.filter(has_text="is idle")).to_have_count(0)
         page.get_by_label("Select all").check()
         page.locator("#bulk-stop").click()
