@@ -4,19 +4,15 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.http import QueryDict
 from django.utils import timezone
 
 from providers import catalog
-from providers.filters import Filters, parse
+from providers.filters import Filters
 from providers.models import Offer
 from providers.search import search
 from providers.templatetags import prices
 from tests.factories import make_health, make_offer
-
-
-def parsed(query: str) -> Filters:
-    return parse(dict(QueryDict(query).lists()))
+from tests.web.queries import parsed
 
 
 def found(query: str) -> list[str]:
