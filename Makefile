@@ -18,7 +18,7 @@ up: $(VENV)/.installed ## Install what is missing and start the dashboard, the w
 test: $(VENV)/.installed-test tools ## Run all tests (PYTEST_ARGS= to change how)
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
-prove: $(VENV)/.installed-test tools ## Prove the safety rules, 15 minutes; figures in var/prove.json (PROVE=full: hours)
+prove: $(VENV)/.installed-test tools ## Prove the safety rules, a quarter of an hour or more; figures in var/prove.json (PROVE=full: hours)
 	$(RUN) -m tests.prove $(PROVE_PARTS)
 
 lint: $(VENV)/.installed-test ## Check style, Django's own checks and missing migrations
