@@ -155,19 +155,27 @@ class Gateway:
         """`interval`: least simulated seconds between two calls of one identity."""
 
         async def respond(request: web.Request) -> web.StreamResponse:
-            call = await self.receive(request, operation)
-            endpoint = f"{request.method} {path_of(request)}"
-            identity = self.dialect.identity(request)
-            window = self.dialect.window
-            if (interval and self.rates.too_soon(endpoint, identity, interval)) or (
-                window and self.rates.too_many(identity, *window)
-            ):
-                return self.record(call, self.dialect.too_often(call, interval))
-            call.fault = self.book.take(call, call.now)
-            await self.work(call)
-            return await self.answer(call, handler)
+            try:
+                return await self.serve(request, operation, handler, interval)
+            except ConnectionResetError:  # the caller died: nobody hears what is answered
+                return web.Response()
 
         return respond
+
+    async def serve(
+        self, request: web.Request, operation: str, handler: Handler, interval: float
+    ) -> web.StreamResponse:
+        call = await self.receive(request, operation)
+        endpoint = f"{request.method} {path_of(request)}"
+        identity = self.dialect.identity(request)
+        window = self.dialect.window
+        if (interval and self.rates.too_soon(endpoint, identity, interval)) or (
+            window and self.rates.too_many(identity, *window)
+        ):
+            return self.record(call, self.dialect.too_often(call, interval))
+        call.fault = self.book.take(call, call.now)
+        await self.work(call)
+        return await self.answer(call, handler)
 
     async def work(self, call: Call) -> None:
         """The marketplace takes its time."""

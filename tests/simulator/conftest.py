@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import TextIO
 
 import asyncssh
 import pytest
@@ -37,6 +38,7 @@ def wait_for(look: Callable[[], object], what: str = "it") -> object:
 class Simulator:
     data_dir: Path
     arguments: tuple[str, ...] = ("--clock", "50", "--steady-market", "--true-stock")
+    errors: TextIO | None = None  # where it writes what went wrong; None = as these tests do
     process: subprocess.Popen | None = None
     control: str = ""
     vastai: str = ""
@@ -50,7 +52,9 @@ class Simulator:
         dock = self.tensordock.rpartition(":")[2] or "0"
         ports = ("--control-port", control, "--vastai-port", market, "--tensordock-port", dock)
         line = [sys.executable, *command, *ports, "--data-dir", str(self.data_dir), *self.arguments]
-        self.process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            line, cwd=ROOT, stdout=subprocess.PIPE, stderr=self.errors, text=True
+        )
         facts = json.loads(self.ready_line().removeprefix("simulator ready: "))
         self.control, self.nonce = facts["control"], facts["nonce"]
         self.vastai, self.tensordock = facts["vastai"], facts["tensordock"]

@@ -1,6 +1,9 @@
 """The world outlives the process: kill -9, start again, and nothing answered is lost."""
 
 import signal
+import socket
+import struct
+import time
 from pathlib import Path
 from random import Random
 
@@ -12,7 +15,7 @@ from providers.simulator.server import options_of
 from providers.simulator.stock import build, drift
 from providers.simulator.store import Store
 
-from .conftest import Simulator, wait_for
+from .conftest import OWNER, Simulator, wait_for
 from .dock import Dock
 from .test_first_boots import line
 from .test_ssh import attach, login, open_port, try_login
@@ -58,6 +61,29 @@ def test_kill_dash_nine_loses_nothing(tmp_path: Path, key: asyncssh.SSHKey) -> N
         assert login(second, key, "whoami", user="user")[0]["out"] == "user\n"
     finally:
         simulator.end()
+
+
+def test_a_caller_that_dies_in_its_request_troubles_nobody(tmp_path: Path) -> None:
+    with (tmp_path / "errors").open("w") as errors:
+        simulator = Simulator(tmp_path / "data", errors=errors)
+        simulator.start()
+        offer = simulator.search()[0]["id"]
+        cut_off(simulator.vastai, f"PUT /api/v0/asks/{offer}/", whole=100, sent=b'{"image": ')
+        assert simulator.listing()["instances"] == []
+        wire = simulator.ask("/wire")["requests"]
+        simulator.end()
+        assert "create" not in {request["operation"] for request in wire}
+    assert (tmp_path / "errors").read_text() == ""
+
+
+def cut_off(url: str, request: str, *, whole: int, sent: bytes) -> None:
+    """Part of a body of so many bytes, then the end as by kill -9 with bytes on their way."""
+    host, port = url.removeprefix("http://").split(":")
+    head = f"{request} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {OWNER}\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as caller:
+        caller.sendall(f"{head}Content-Length: {whole}\r\n\r\n".encode() + sent)
+        time.sleep(0.2)  # until it waits for the rest
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _answer(port: int, key: asyncssh.SSHKey) -> dict | None:
