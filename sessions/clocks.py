@@ -19,9 +19,19 @@ from .models import Attempt, Heartbeat, Session, Sighting, Slot
 from .states import Resolution
 
 AHEAD = timedelta(minutes=15)  # the longest wait is shorter, and clocks of several machines agree
+EVERY = timedelta(minutes=10)  # shorter than AHEAD, so that no such jump and return goes unseen
 READINGS = ("account_checked_at", "account_asked_at") + tuple(
     f"{kind}_{name}" for kind in ("offers", "listing") for name in ("due_at", "claimed_until")
 )
+
+last_mend: list[datetime] = []  # of this process
+
+
+def watch(now: datetime) -> None:
+    """Mend at first, after the clock has jumped forth or back, and now and then."""
+    if not last_mend or not last_mend[-1] <= now < last_mend[-1] + EVERY:
+        last_mend[:] = [now]
+        mend(now)
 
 
 def mend(now: datetime) -> dict[str, int]:

@@ -40,7 +40,7 @@ def watch(now: datetime) -> None:
         return
     last_look[:] = [now]
     try:
-        clocks.mend(now)
+        clocks.watch(now)
         row = _row(now)
         if abs(now - row.at) >= every:
             record(now, row)

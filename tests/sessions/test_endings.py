@@ -249,6 +249,24 @@ def test_a_clock_that_ran_ahead_for_a_while_holds_nothing_up(world, owner):
     assert not clocks.mend(world.now)
 
 
+@pytest.mark.parametrize(
+    ("minutes", "times"),
+    [
+        pytest.param([0, 1, 9], 1, id="once"),
+        pytest.param([0, 9, 11, 20], 2, id="now and then"),
+        pytest.param([0, 60, 2], 3, id="an hour forth and back"),
+        pytest.param([0, 16, 25, 10], 3, id="ahead for a while, and back by as little as counts"),
+    ],
+)
+def test_what_a_wrong_clock_wrote_is_looked_for_after_each_jump(world, monkeypatch, minutes, times):
+    looks = []
+    monkeypatch.setattr(clocks, "mend", looks.append)
+    monkeypatch.setattr(clocks, "last_mend", [])
+    for minute in minutes:
+        clocks.watch(world.now + timedelta(minutes=minute))
+    assert len(looks) == times
+
+
 def test_extend_stops_at_the_maximum(world, owner):
     session = running(world, owner)
     for _ in range(20):
