@@ -42,8 +42,8 @@ def test_the_model_notices_a_second_create() -> None:
 
 
 def test_each_part_is_there() -> None:
-    modules = {argument.split(".")[-1] for part in parts() for argument in part.arguments}
-    files = {Path(argument).name for part in parts() for argument in part.arguments}
+    modules = {argument.split(".")[-1] for part in parts(full=True) for argument in part.arguments}
+    files = {Path(argument).name for part in parts(full=True) for argument in part.arguments}
     assert {
         "run_mutants",
         "model",
