@@ -24,9 +24,11 @@ FIGURES = ROOT / "var" / "prove.json"
 FULL = os.environ.get("PROVE") == "full"
 SEED = int(os.environ.get("PROVE_SEED", "0")) or SystemRandom().randrange(1, 10**6)
 LAST = 19  # of the priorities
+GROUP = Path("/proc/self/autogroup")  # of a session's processes, where the kernel has such groups
 ENDED = 128 + signal.SIGTERM  # exit code of a keeper that was told to end
 PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
 ALONE, SIDE_BY_SIDE = ("-p", "no:xdist"), ("-n", "2", "--dist", "loadgroup")
+PLAYS, HALVES = "tests/prove/test_machine.py::test_whatever_happens_all_ends_well", (1, 2)
 CROWD = ("tests/e2e/test_many.py", "tests/e2e/test_kills.py")
 MANY = (  # deaths in the full form: at every point, and so many others
     "--sample=0", "--pairs=600", "--alls=120", "--pauses=120", "--alarms=120", "--syscalls=120"
@@ -70,9 +72,10 @@ def parts(full: bool = FULL) -> list[Part]:
     schedules = "1000000" if full else "100000"
     seed = ("--seed", str(SEED))
     return [
-        Part("mutants", ("-m", "tests.prove.run_mutants"), patient=True),
-        Part("hypothesis", (*PYTEST, *ALONE, "tests/prove/test_machine.py"), patient=True),
+        *(Part(f"hypothesis_{half}", (*PYTEST, *ALONE, f"{PLAYS}[{half}]"), patient=True)
+          for half in HALVES),
         Part("interleavings", (*PYTEST, *ALONE, "tests/prove/test_interleavings.py"), patient=True),
+        Part("mutants", ("-m", "tests.prove.run_mutants"), patient=True),
         Part("model", ("-m", "tests.prove.model", schedules, str(SEED)), patient=True),
         Part("decide", ("-m", "tests.prove.covered"), patient=True),
         Part("crash_points", ("-m", "tests.prove.crash_points", *seed, *(MANY if full else ()))),
@@ -120,13 +123,20 @@ def run(part: Part, programme: Programme) -> Done:
             [*keeper, *part.arguments], cwd=ROOT, env=environment(programme.figures),
             stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is ours alone
-            preexec_fn=(lambda: os.nice(LAST)) if part.patient else None,
+            preexec_fn=step_back if part.patient else None,
         )  # fmt: skip
     programme.keepers.append(process)
     code, seconds = process.wait(), time.monotonic() - began
     done = Done(part.name, code, seconds, float(used.read_text()) if used.exists() else 0)
     tell(done, log)
     return done
+
+
+def step_back() -> None:
+    """Within its session, and its session among the others."""
+    os.nice(LAST)
+    if GROUP.exists():
+        GROUP.write_text(str(LAST))
 
 
 def tell(done: Done, log: Path) -> None:

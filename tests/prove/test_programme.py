@@ -43,7 +43,8 @@ def test_the_model_notices_a_second_create() -> None:
 
 def test_each_part_is_there() -> None:
     modules = {argument.split(".")[-1] for part in parts(full=True) for argument in part.arguments}
-    files = {Path(argument).name for part in parts(full=True) for argument in part.arguments}
+    paths = {each.split("::")[0] for part in parts(full=True) for each in part.arguments}
+    files = {Path(path).name for path in paths}
     assert {
         "run_mutants",
         "model",
