@@ -31,8 +31,39 @@ function title() {
 
 const plain = (node) => node.textContent.replaceAll(/\s+/g, " ").trim();
 
+const session = document.querySelector(".session");
+
 // Whoever watched it start keeps the steps: on a phone, to fold them up would pull the page away.
-if (!document.querySelector(".startup")) document.querySelector(".session")?.classList.add("watched");
+if (!document.querySelector(".startup")) session?.classList.add("watched");
+
+// News that nobody here asked for lies over the page until it is read, and what was read keeps its place.
+const alarm = (node) => node?.querySelector(".alert");
+const headline = (node) => alarm(node)?.querySelector("h2").textContent;
+let asked = false;
+
+function hold(notice) {
+  const panel = document.querySelector("#session-connect .panel"); // its address may mean nothing any more
+  session.style.setProperty("--connect", `${panel?.offsetHeight ?? 0}px`);
+  session.style.setProperty("--notice", `${notice.offsetHeight}px`);
+  session.classList.add("held");
+  session.classList.toggle("warned", !!alarm(notice)); // it stands in the page
+}
+
+document.addEventListener("htmx:beforeRequest", (e) => {
+  if (e.detail.elt.id !== "stop-form") return;
+  asked = true;
+  session.classList.remove("news", "held", "warned");
+});
+document.addEventListener("htmx:oobBeforeSwap", ({ detail: { target, fragment } }) => {
+  if (target.id !== "session-notice" || asked || headline(target) === headline(fragment)) return;
+  if (!session.matches(".held")) hold(target);
+  session.classList.toggle("news", !!alarm(fragment) && !session.matches(".warned"));
+});
+document.addEventListener("click", (e) => {
+  if (e.target.id !== "notice-read") return;
+  session.classList.remove("news", "held", "warned");
+  alarm(session).focus({ preventScroll: true });
+});
 
 // What a person opened or scrolled stays so when a fragment is replaced.
 const unfolded = new Set();
@@ -63,6 +94,7 @@ document.addEventListener("htmx:oobAfterSwap", (e) => {
 });
 document.addEventListener("htmx:afterRequest", (e) => { // a question goes once it was answered, and stays if that failed
   const { elt, xhr } = e.detail;
+  if (elt.id === "stop-form" && xhr.status >= 400) asked = false;
   if (["stop-form", "idle-form"].includes(elt.id) && xhr.status >= 200 && xhr.status < 300)
     document.getElementById(elt.id.replace("form", "dialog")).hidePopover?.();
 });

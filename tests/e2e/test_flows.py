@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -265,6 +266,72 @@ def test_in_all_other_ways_at_once(world: World, welcome: tuple[str, str], visit
             except Exception as error:
                 error.add_note(f"in the way {name}")
                 raise
+
+
+ABOVE = """() => {
+    const [notice, steps] = ["notice", "steps"].map(name =>
+        document.querySelector(`.session-${name}`).getBoundingClientRect());
+    return notice.bottom <= steps.top;
+}"""
+READERS = ("keyboard-1440-light", "touch-390-dark")
+
+
+def reading(world: World, visits: Visits, name: str, pk: str) -> Page:
+    page, cookies = visits(way(name)).page, world.http.cookies
+    own = [{"name": c.name, "value": str(c.value), "url": world.base} for c in cookies]
+    page.context.add_cookies(own)  # type: ignore[arg-type]
+    page.goto(f"{world.base}/sessions/{UUID(pk)}/")
+    return page
+
+
+def expire(world: World, pk: str) -> None:
+    """Hours of a session are real ones, whatever the clock."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    sql = "UPDATE gpu_sessions_session SET expires_at = ?, due_at = ? WHERE id = ?"
+    world.write(sql, now, now, pk)
+
+
+def headed(page: Page, pill: str, headline: str) -> None:
+    expect(page.locator(".pill.state")).to_have_text(pill)
+    expect(page.locator(".alert h2")).to_have_text([headline] if headline else [])
+    calm(page)
+
+
+def read(page: Page, each: Way) -> None:
+    """The notice goes to its place in the page."""
+    expect(page.locator(".session-notice")).to_be_in_viewport(ratio=1)
+    each.press(page.get_by_role("button", name="Got it"))
+    expect(page.locator(".session")).not_to_have_class(re.compile("news"))
+    expect(page.locator(".alert")).to_be_focused()
+    assert page.evaluate(ABOVE), "the notice is not where it belongs"
+    page.evaluate("jumps.length = 0")  # the press moved things
+
+
+def test_news_that_nobody_asked_for_push_nothing_away(
+    world: World, welcome: tuple[str, str], visits: Visits
+) -> None:
+    """They lie over the page until they are read, for who saw the start and who came later."""
+    world.post("/login/", username=welcome[0], password=PASSWORD)
+    pk = world.launch(*world.offers("RTX 4090", 1))
+    pages = [(way(name), reading(world, visits, name, pk)) for name in READERS]
+    world.wait_state(pk, "running")
+    pages += [(way(name), reading(world, visits, name, pk)) for name in READERS]
+    for _, page in pages:
+        headed(page, "Running", "")
+    label = world.attempts(pk)[0]["label"]
+    world.fault("ssh", "ssh_refused", label=label)
+    for each, page in pages:
+        headed(page, "Unreachable", "SSH does not answer")
+        read(page, each)
+    world.fault("ssh", "ssh_refused", label=label, seconds=1)  # in place of the endless one
+    for _, page in pages:
+        headed(page, "Running", "")
+    expire(world, pk)
+    for _, page in pages:
+        headed(page, "Ended", "Confirmed gone")
+        page.reload()
+        expect(page.locator(".alert h2")).to_have_text("Confirmed gone")
+        expect(page.get_by_role("button", name="Got it")).to_be_hidden()
 
 
 @ways("keyboard-1440-light")
