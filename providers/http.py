@@ -25,6 +25,10 @@ from .base import BadResponse, NotSent, ProviderError
 MAX_BODY = 8 * 1024 * 1024  # bytes after inflating
 MAX_DEPTH = 64
 CHUNK = 64 * 1024
+HOW = (  # a call failed, in words; the first that fits
+    (requests.exceptions.Timeout, " in time"),
+    (requests.exceptions.SSLError, " over TLS: the other side's certificate is not accepted"),
+)
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
@@ -286,13 +290,16 @@ class ApiClient:
 
 def _named(error: Exception, cutter: _Cutter, deadline: Deadline) -> ProviderError:
     """The words are ours: those of the library can carry addresses and headers."""
-    kind = type(error).__name__
     if not cutter.sent:
-        return NotSent(f"could not connect ({kind})")
+        return NotSent(f"could not connect{_how(error)}")
     if cutter.expired:
         return ProviderError(f"no answer within {deadline.total:g} s")
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return BadResponse("the answer was cut off")
     if isinstance(error, requests.exceptions.ContentDecodingError):
         return BadResponse("the answer could not be decompressed")
-    return ProviderError(f"no answer ({kind})")
+    return ProviderError(f"no answer{_how(error)}")
+
+
+def _how(error: Exception) -> str:
+    return next((words for kind, words in HOW if isinstance(error, kind)), "")

@@ -150,6 +150,12 @@ class KeyBox(forms.Form):
         return register(self.owner, new) if new else None
 
 
+def worded(field: forms.IntegerField, words: str) -> None:
+    """What it says to a number outside of its limits."""
+    for limit in field.validators:
+        limit.message = words
+
+
 class IdleMinutes(forms.IntegerField):
     """Empty = never. The datalist `idle-choices` stands on the page."""
 
@@ -165,8 +171,7 @@ class IdleMinutes(forms.IntegerField):
             help_text=IDLE_HELP,
             error_messages={"invalid": IDLE_RANGE},
         )
-        for limit in self.validators:
-            limit.message = IDLE_RANGE
+        worded(self, IDLE_RANGE)
 
 
 class IdleForm(forms.Form):
@@ -218,6 +223,9 @@ class LaunchForm(KeyBox):
         self.initial.setdefault("idempotency_key", uuid4())
         self.initial.setdefault("image", limits.default_image)
         self.fields["hours"].help_text = _who_ends(offer.provider)
+        worded(self.fields["hours"], f"1 to {MAX_HOURS} hours.")
+        worded(self.fields["max_price_per_hour"], "Above $0, and at most $9,999 per hour.")
+        worded(self.fields["min_reliability"], "0 to 100 %.")
         self._bound("disk_gb", limits.offer_min_disk_gb, offer.disk_gb_max)
         self.fields["startup_script"].widget.attrs["data-count"] = limits.script_max_chars
         self.fields["startup_script"].validators.append(MaxLengthValidator(limits.script_max_chars))
@@ -228,10 +236,8 @@ class LaunchForm(KeyBox):
 
     def _bound(self, name: str, low: int, high: int) -> None:
         field = self.fields[name]
-        field.validators += [
-            MinValueValidator(low),
-            MaxValueValidator(high),
-        ]
+        field.validators += [MinValueValidator(low), MaxValueValidator(high)]
+        worded(field, f"{low:,} to {high:,} GB.")
         field.widget.attrs |= {"min": low, "max": high}
         field.help_text = f"{low:,} to {high:,}. It cannot be changed later."
 

@@ -67,7 +67,7 @@ def test_silence_ends_at_the_read_timeout() -> None:
     silent = Deadline(connect=5, read=0.3, total=60)
     with serve(lambda c: time.sleep(55)) as server, pytest.raises(ProviderError) as caught:
         ask(server.url, silent)
-    assert not isinstance(caught.value, NotSent)
+    assert (type(caught.value), str(caught.value)) == (ProviderError, "no answer in time")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_redirect_is_not_followed() -> None:
 def test_a_refused_connection_was_certainly_not_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    with pytest.raises(NotSent):
+    with pytest.raises(NotSent, match="^could not connect$"):
         ask(f"http://127.0.0.1:{port}")
 
 
