@@ -3,6 +3,8 @@
 from decimal import ROUND_HALF_UP, Decimal
 
 from django import template
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
 from providers import spans
 
@@ -10,6 +12,12 @@ register = template.Library()
 register.filter("duration", spans.duration)
 register.filter("left", spans.left)
 register.filter("age", spans.age)
+
+
+@register.filter
+def dotted(name: str) -> SafeString:
+    """A long name, which may be broken after its dots."""
+    return format_html_join(mark_safe(".<wbr>"), "{}", ((part,) for part in name.split(".")))
 
 
 @register.filter

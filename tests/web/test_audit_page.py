@@ -93,6 +93,13 @@ def test_facets_count_what_choosing_them_would_show(boss):
     assert counts(AuditFilters(actor=("user:98",)), "actor")["user:98"] == 0
 
 
+def test_long_names_break_after_a_dot_and_stay_text(boss):
+    audit.append("provider.attach.intent", actor="<b>x.y</b>")
+    page = text(boss)
+    assert "<b>provider.<wbr>attach.<wbr>intent</b>" in page
+    assert "&lt;b&gt;x.<wbr>y&lt;/b&gt;" in page and "<b>x" not in page
+
+
 def test_older_events_are_a_page_away_and_none_is_lost_or_shown_twice(boss):
     session = make_session()
     events = [moved(session).sequence for _ in range(PAGE + 3)]
