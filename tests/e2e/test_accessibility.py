@@ -96,6 +96,9 @@ def pages(owner: AbstractUser) -> dict[str, str]:
     history.collect("vastai", now)
     make_key(owner)
     scenes = {name: build(name, now, owner=owner)[0] for name in SHOWN}
+    for number in range(30):  # a timeline that is too long for its panel
+        actor = f"user:{owner.pk}" if number % 2 else "worker"
+        audit.append("session.extend", actor=actor, session=scenes["running"])
     found = {f"session {name}": f"/sessions/{scene.pk}/" for name, scene in scenes.items()}
     several = "&".join(f"s={scenes[name].code}" for name in ("running", "ended", "booting"))
     audit.append("session.extend", actor="worker", data={"from": "a", "to": "b", "words": "c"})
