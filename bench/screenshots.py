@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bench.offers import say
-from tests.browser import chromium
+from tests.browser import chromium, let_in
 from tests.processes import ROOT, make_template
 from tests.world import World
 
@@ -54,12 +54,8 @@ def world() -> Iterator[tuple[World, str]]:
 
 
 def take(started: World, path: str, file: Path, options: dict[str, object]) -> None:
-    cookies = [
-        {"name": cookie.name, "value": cookie.value, "url": started.base}
-        for cookie in started.http.cookies
-    ]
     with chromium(f"127.0.0.1:{started.port}", **options, **STILL) as watched:
-        watched.page.context.add_cookies(cookies)
+        let_in(watched.page.context, started)
         watched.page.goto(started.base + path)
         watched.page.locator("#connection", has_text="live").wait_for(state="attached")
         watched.page.screenshot(path=file)

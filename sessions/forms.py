@@ -209,6 +209,9 @@ class LaunchForm(KeyBox):
     min_reliability = forms.DecimalField(
         label="at least so reliable, %", min_value=0, max_value=100, required=False
     )
+    worded(hours, f"1 to {MAX_HOURS} hours.")
+    worded(max_price_per_hour, "Above $0, and at most $9,999 per hour.")
+    worded(min_reliability, "0 to 100 %.")
     idle_minutes = IdleMinutes()
     startup_script = Script(
         required=False,
@@ -223,9 +226,6 @@ class LaunchForm(KeyBox):
         self.initial.setdefault("idempotency_key", uuid4())
         self.initial.setdefault("image", limits.default_image)
         self.fields["hours"].help_text = _who_ends(offer.provider)
-        worded(self.fields["hours"], f"1 to {MAX_HOURS} hours.")
-        worded(self.fields["max_price_per_hour"], "Above $0, and at most $9,999 per hour.")
-        worded(self.fields["min_reliability"], "0 to 100 %.")
         self._bound("disk_gb", limits.offer_min_disk_gb, offer.disk_gb_max)
         self.fields["startup_script"].widget.attrs["data-count"] = limits.script_max_chars
         self.fields["startup_script"].validators.append(MaxLengthValidator(limits.script_max_chars))

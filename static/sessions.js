@@ -54,8 +54,8 @@ document.addEventListener("htmx:beforeRequest", (e) => {
   asked = true;
   session.classList.remove("news", "held", "warned");
 });
-document.addEventListener("htmx:oobBeforeSwap", ({ detail: { target, fragment } }) => {
-  if (target.id !== "session-notice" || asked || headline(target) === headline(fragment)) return;
+document.addEventListener("htmx:oobBeforeSwap", ({ detail: { target, fragment, shouldSwap } }) => {
+  if (!shouldSwap || target.id !== "session-notice" || asked || headline(target) === headline(fragment)) return;
   if (!session.matches(".held")) hold(target);
   session.classList.toggle("news", !!alarm(fragment) && !session.matches(".warned"));
 });

@@ -6,7 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
+
+from tests.world import World
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -40,6 +50,13 @@ document.addEventListener("DOMContentLoaded", () => {
 def heard(page: Page, words: str) -> None:
     """It was said since the page was loaded, or it will be."""
     expect(page.locator("body")).to_have_attribute("data-heard", re.compile(re.escape(words)))
+
+
+def let_in(context: BrowserContext, world: World) -> None:
+    """As who is signed in there."""
+    cookies = world.http.cookies
+    own = [{"name": c.name, "value": c.value, "url": world.base} for c in cookies]
+    context.add_cookies(own)  # type: ignore[arg-type]
 
 
 @dataclass

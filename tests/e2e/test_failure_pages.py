@@ -11,9 +11,10 @@ from itertools import count
 from uuid import UUID
 
 import pytest
+import requests
 
 from sessions import explain
-from tests.browser import Watched, chromium
+from tests.browser import Watched, chromium, let_in
 from tests.e2e.failures import (
     BAD,
     ENDED,
@@ -91,10 +92,7 @@ def started(world: World, pks: list[str]) -> bool:
 @pytest.fixture(scope="module")
 def visit(world: World) -> Iterator[Watched]:
     with chromium(f"127.0.0.1:{world.port}", viewport=DESK) as watched:
-        cookies = [
-            {"name": c.name, "value": c.value, "url": world.base} for c in world.http.cookies
-        ]
-        watched.page.context.add_cookies(cookies)
+        let_in(watched.page.context, world)
         yield watched
 
 
@@ -187,12 +185,14 @@ def hours(since: datetime, until: datetime) -> float:
 def what_comes_next(failure: Failure, seen: dict, world: World) -> None:
     assert re.search(failure.next, seen["notice"]), seen["notice"]
     if seen["again"]:
-        form = world.http.get(world.base + seen["again"], timeout=30)
-        assert "/launch/" in form.url
-        if form.status_code == 410:  # taken between the choice and the look at it
-            assert "See what is there now" in form.text
-        else:
-            assert form.ok and 'name="max_price_per_hour"' in form.text
+        form = until("an offer that is still there", lambda: launch_form(world, seen["again"]))
+        assert form.ok and "/launch/" in form.url and 'name="max_price_per_hour"' in form.text
+
+
+def launch_form(world: World, path: str) -> requests.Response | None:
+    """None when the offer went between the choice and the look at it; then one chooses anew."""
+    form = world.http.get(world.base + path, timeout=30)
+    return form if form.status_code != 410 else None
 
 
 def nothing_contradictory(failure: Failure, seen: dict) -> None:

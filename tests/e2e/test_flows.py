@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import Watched, heard, started, watched
+from tests.browser import Watched, heard, let_in, started, watched
 from tests.processes import until
 from tests.world import World
 
@@ -277,9 +277,8 @@ READERS = ("keyboard-1440-light", "touch-390-dark")
 
 
 def reading(world: World, visits: Visits, name: str, pk: str) -> Page:
-    page, cookies = visits(way(name)).page, world.http.cookies
-    own = [{"name": c.name, "value": str(c.value), "url": world.base} for c in cookies]
-    page.context.add_cookies(own)  # type: ignore[arg-type]
+    page = visits(way(name)).page
+    let_in(page.context, world)
     page.goto(f"{world.base}/sessions/{UUID(pk)}/")
     return page
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.browser import chromium
+from tests.browser import chromium, let_in
 from tests.processes import until
 from tests.world import World
 
@@ -27,9 +27,7 @@ def samples(world: World, session: str) -> list[dict]:
 def turn_off(world: World, session: str) -> None:
     """On its page, as a person does."""
     with chromium(f"127.0.0.1:{world.port}") as watched:
-        cookies = world.http.cookies
-        own = [{"name": c.name, "value": c.value, "url": world.base} for c in cookies]
-        watched.page.context.add_cookies(own)
+        let_in(watched.page.context, world)
         watched.page.goto(f"{world.base}/sessions/{UUID(session)}/")
         watched.page.locator("#idle-button").click()
         watched.page.get_by_role("button", name="Turn off").click()

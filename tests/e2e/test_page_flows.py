@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser import Watched, heard, started, watched
+from tests.browser import Watched, heard, let_in, started, watched
 from tests.processes import Template, until
 from tests.world import World
 
@@ -47,9 +47,7 @@ def browser() -> Iterator[Browser]:
 def visit(world: World, browser: Browser, way: Way) -> Iterator[Watched]:
     """Signed in; at the end, nothing that a clean page does not do was seen."""
     with watched(browser, f"127.0.0.1:{world.port}", **way.context) as seen:
-        cookies = world.http.cookies
-        own = [{"name": c.name, "value": c.value, "url": world.base} for c in cookies]
-        seen.page.context.add_cookies(own)
+        let_in(seen.page.context, world)
         yield seen
         assert seen.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         assert seen.troubles == []

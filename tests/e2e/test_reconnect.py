@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import PATIENCE, chromium, heard
+from tests.browser import PATIENCE, chromium, heard, let_in
 from tests.processes import until
 from tests.world import World
 
@@ -23,11 +23,8 @@ def pages(world: World) -> Iterator[tuple[Page, Page, Page]]:
     pk = world.launch(offer)
     world.wait_state(pk, "running")
     with chromium(f"127.0.0.1:{world.port}", viewport={"width": 1280, "height": 900}) as watched:
-        cookies = [
-            {"name": c.name, "value": c.value, "url": world.base} for c in world.http.cookies
-        ]
         context = watched.page.context
-        context.add_cookies(cookies)
+        let_in(context, world)
         opened = (watched.page, context.new_page(), context.new_page())
         for page, path in zip(
             opened, (f"/sessions/{UUID(pk)}/", "/sessions/", "/keys/"), strict=True

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from tests.prove import measure
-from tests.prove.figures import kept, table
+from tests.prove.figures import HALVES, kept, table
 from tests.prove.measure import totals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ GROUP = Path("/proc/self/autogroup")  # of a session's processes, where the kern
 ENDED = 128 + signal.SIGTERM  # exit code of a keeper that was told to end
 PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
 ALONE, SIDE_BY_SIDE = ("-p", "no:xdist"), ("-n", "2", "--dist", "loadgroup")
-PLAYS, HALVES = "tests/prove/test_machine.py::test_whatever_happens_all_ends_well", (1, 2)
+PLAYS = "tests/prove/test_machine.py::test_whatever_happens_all_ends_well"
 CROWD = ("tests/e2e/test_many.py", "tests/e2e/test_kills.py")
 MANY = (  # deaths in the full form: at every point, and so many others
     "--sample=0", "--pairs=600", "--alls=120", "--pauses=120", "--alarms=120", "--syscalls=120"

@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.prove import measure
 from tests.prove.measure import Sample
 
+HALVES = (1, 2)  # of the state machine's plays, side by side; each is a part of its own
+
 
 def record(part: str, **figures: object) -> None:
     """Nothing is written in an ordinary test run."""

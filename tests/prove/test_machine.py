@@ -29,14 +29,13 @@ from sessions.identity import current
 from sessions.models import Attempt, Session
 from sessions.states import State
 from tests.prove.chaos import Chaos
-from tests.prove.figures import record
+from tests.prove.figures import HALVES, record
 from tests.prove.wild_market import FAULTS
 from tests.sessions.market_double import ACCOUNT
 
 EXAMPLES = int(os.environ.get("PROVE_EXAMPLES", "8"))
 STEPS = int(os.environ.get("PROVE_STEPS", "30"))
 SEED = int(os.environ.get("PROVE_SEED", "1"))
-HALVES = (1, 2)  # of all examples, to be played side by side
 WORKERS = st.integers(0, 2)
 MOST_TWINS = 2  # more new orphans at once are not believed, by design
 seen: Counter[str] = Counter()  # over all plays
@@ -216,4 +215,4 @@ def test_whatever_happens_all_ends_well(
     figures = {name or "no reason": count for name, count in sorted(seen.items())}
     record(f"hypothesis_{half}", examples=examples, steps=STEPS, **figures)
     record_property("figures", f"hypothesis: {examples} plays x {STEPS} steps, {figures}")
-    assert seen["ran"] >= examples / 4, "sessions must really run in these plays"
+    assert seen["ran"] >= examples / 2, "sessions must really run in these plays"

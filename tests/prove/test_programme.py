@@ -42,9 +42,9 @@ def test_the_model_notices_a_second_create() -> None:
 
 
 def test_each_part_is_there() -> None:
-    modules = {argument.split(".")[-1] for part in parts(full=True) for argument in part.arguments}
-    paths = {each.split("::")[0] for part in parts(full=True) for each in part.arguments}
-    files = {Path(path).name for path in paths}
+    arguments = [argument for part in parts(full=True) for argument in part.arguments]
+    modules = {argument.split(".")[-1] for argument in arguments}
+    files = {Path(argument.split("::")[0]).name for argument in arguments}
     assert {
         "run_mutants",
         "model",
